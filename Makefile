@@ -1,0 +1,55 @@
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Some images forbid bytecode; importing torch then takes four times as long at every start.
+unexport PYTHONDONTWRITEBYTECODE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart serve test test-fast lint format bench requirements clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "install Python's venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-bootstrap.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: $(VENV)/.installed ## Embed real text end to end on this machine, and show the result.
+	$(BIN)/embedding-operator local examples/quickstart.yaml --output out/embeddings.jsonl
+
+serve: $(VENV)/.installed ## The same, then keep the service running at http://localhost:5000.
+	$(BIN)/embedding-operator local examples/quickstart.yaml --serve || [ $$? -eq 130 ] # Ctrl-C is how it ends
+
+test: lint ## Everything: lint, types, contracts, and all tests against a real Kafka.
+	$(BIN)/pytest
+
+test-fast: lint ## What needs no broker and no model; under a minute.
+	$(BIN)/pytest -m "not slow"
+
+lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## Measure; the figures of docs/performance.md.
+	$(BIN)/python benchmarks/memory.py
+
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make requirements"
+requirements: ## Pin every dependency with hashes, newest allowed versions (needs uv).
+	$(UV_COMPILE) --upgrade pyproject.toml --extra operator --extra service --extra default-model -o requirements.txt
+	$(UV_COMPILE) --upgrade -c requirements.txt pyproject.toml --extra test -o requirements-dev.txt
+	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.txt
+
+clean: ## Remove what was built here; caches in ~/.cache/embedding-service stay.
+	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

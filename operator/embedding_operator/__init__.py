@@ -1,0 +1,1 @@
+"""The operator: EmbeddingPipelines, and what makes them so. Imports nothing of the service but its contract."""
