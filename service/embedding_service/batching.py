@@ -1,0 +1,69 @@
+"""Which texts go through the model together. Pure.
+
+A batch costs what its longest text costs, times its size: padding is computed like text. So texts of like length go
+together, and a batch is bounded in padded tokens, not in texts.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Word pieces of natural text are about this long; longer text than the model takes costs nothing more.
+_CHARACTERS_PER_TOKEN = 4
+# What a text costs besides its length: special tokens, Kafka, JSON.
+_BASE_TOKENS = 8
+
+
+def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Indices of ``lengths`` (tokens), in batches of at most ``max_batch_tokens`` padded tokens.
+
+    Every index stands in exactly one batch; a text longer than the budget stands alone. Longest first, so that the
+    largest allocation comes first.
+    """
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    longest = 0
+    for index in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        if batch and longest * (len(batch) + 1) > max_batch_tokens:
+            batches.append(batch)
+            batch = []
+        if not batch:
+            longest = max(lengths[index], 1)
+        batch.append(index)
+    if batch:
+        batches.append(batch)
+    return batches
+
+
+def text_cost(characters: int, max_length: int) -> int:
+    """Estimated tokens of a text of so many characters, cut at ``max_length`` tokens."""
+    return _BASE_TOKENS + min(characters // _CHARACTERS_PER_TOKEN, max_length)
+
+
+def window_count(costs: Sequence[int], max_cost: float) -> int:
+    """How many of the first ``costs`` add up to at most ``max_cost``; at least one where there is one."""
+    if not costs:
+        return 0
+    within = int(np.searchsorted(np.cumsum(costs), max_cost, side="right"))
+    return max(1, within)
+
+
+class Pace:
+    """Cost a second, learnt from the windows that have gone through; bounds the next one in seconds."""
+
+    _START = 2_000.0  # tokens a second: a slow CPU; a window too small costs little, one too large delays a drain
+    _WEIGHT = 0.3
+
+    def __init__(self, window_seconds: float) -> None:
+        self._window_seconds = window_seconds
+        self._rate = self._START
+
+    @property
+    def max_cost(self) -> float:
+        """Tokens that fit into the window's seconds."""
+        return self._rate * self._window_seconds
+
+    def learn(self, cost: float, seconds: float) -> None:
+        """Take in that ``cost`` tokens took ``seconds``."""
+        if seconds > 0 and cost > 0:
+            self._rate += self._WEIGHT * (cost / seconds - self._rate)

@@ -1,0 +1,294 @@
+"""The consumer: admits records into the loop, answers rebalances, commits what has been delivered.
+
+All calls on the consumer are made by the one thread in ``run``: confluent-kafka serialises them, so a commit from
+another thread would wait for a poll. Records are admitted while there is room for messages in flight; without room the
+polling goes on, since rebalances and the poll interval don't wait.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from typing import cast
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from embedding_service.contract.headers import Headers
+from embedding_service.contract.kafka import consumer_config
+from embedding_service.contract.settings import Settings
+from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.metrics import Metrics
+from embedding_service.records import InputRecord, Parsed, parse
+from embedding_service.stages import Failure, Heartbeat, Inbox
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_ROOM_SECONDS = 0.02
+_COMMIT_SECONDS = 0.1
+_COMMIT_TIMEOUT_SECONDS = 10.0
+_MAX_POLL_MESSAGES = 512
+# Pausing throws away what librdkafka has prefetched, so a short lack of room must not cause it.
+_PAUSE_AFTER_SECONDS = 1.0
+# A rebalance makes these normal: the commit is repeated, or the partition's next owner does the work again.
+_REBALANCE_ERRORS = frozenset(
+    {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
+)
+
+
+class ConsumerLoop:
+    """Consumes one topic as a member of the group until told to stop, then drains."""
+
+    def __init__(
+        self, settings: Settings, offsets: OffsetTracker, inbox: Inbox, metrics: Metrics, failure: Failure
+    ) -> None:
+        self._settings = settings
+        self._offsets = offsets
+        self._inbox = inbox
+        self._metrics = metrics
+        self._failure = failure
+        # Polled, and waiting for room.
+        self._held: deque[Message] = deque()
+        self._full_since: float | None = None
+        self._paused = False
+        self._commit_started: float | None = None
+        self._last_commit = 0.0
+        self.assigned = threading.Event()
+        self.connected = True
+        self.heartbeat = Heartbeat()
+        self.lag: dict[int, int] = {}
+        self._consumer = Consumer(
+            {
+                **consumer_config(settings.kafka),
+                "stats_cb": self._on_stats,
+                "error_cb": self._on_error,
+                "on_commit": self._on_commit,
+            },
+            logger=logger,
+        )
+
+    def run(self, stop: threading.Event) -> None:
+        """Consume until ``stop`` is set or a stage has failed; then finish, commit and leave the group."""
+        self._consumer.subscribe(
+            [self._settings.kafka.input_topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        try:
+            while not stop.is_set() and not self._failure.occurred():
+                self.heartbeat.beat()
+                self._step()
+            if not self._failure.occurred():
+                self._give_up(self._offsets.partitions())
+        finally:
+            self._consumer.close()
+
+    def _step(self) -> None:
+        self._commit()
+        self._admit()
+        if self._held:
+            self._wait_for_room()
+            return
+        self._set_paused(paused=False)
+        self._held.extend(self._poll())
+        self._admit()
+
+    def _poll(self) -> list[Message]:
+        # consume() waits to fill its number: the first message is waited for, the rest taken as they lie there.
+        first = self._consumer.poll(_POLL_SECONDS)
+        return [] if first is None else [first, *self._consumer.consume(_MAX_POLL_MESSAGES - 1, 0)]
+
+    def _wait_for_room(self) -> None:
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if now - self._full_since > _PAUSE_AFTER_SECONDS:
+            self._set_paused(paused=True)
+        self._offsets.wait_progress(_ROOM_SECONDS)
+        message = self._consumer.poll(0)
+        if message is not None:
+            self._held.append(message)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        if not paused:
+            self._full_since = None
+        if paused != self._paused:
+            change = self._consumer.pause if paused else self._consumer.resume
+            change(self._consumer.assignment())
+            self._paused = paused
+            self._metrics.paused.set(paused)
+
+    def _admit(self) -> None:
+        """Pass held messages on while there is room for them in flight."""
+        engine = self._settings.engine
+        messages, size = self._offsets.in_flight()
+        admitted: list[Parsed] = []
+        while self._held and messages < engine.max_in_flight and size < engine.max_in_flight_bytes:
+            record = self._record(self._held.popleft())
+            if record is None:
+                continue
+            self._offsets.track(record)
+            admitted.append(parse(record, self._settings.input.text_field, self._settings.input.id_field))
+            messages += 1
+            size += record.size
+        self._metrics.in_flight.set(messages)
+        if admitted:
+            self._metrics.consumed.inc(len(admitted))
+            self._inbox.put(admitted)
+
+    def _record(self, message: Message) -> InputRecord | None:
+        """The record; ``None`` for an event, or for a partition that is no longer ours."""
+        error = message.error()
+        if error is not None:
+            self._event(message, error)
+            return None
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or partition is None or offset is None:
+            return None
+        assignment = self._offsets.assignment(partition)
+        if assignment is None:
+            return None
+        return InputRecord(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            key=message.key(),
+            value=message.value(),
+            headers=cast("Headers", message.headers() or []),
+            timestamp=message.timestamp()[1] / 1000,
+            received=time.monotonic(),
+            assignment=assignment,
+        )
+
+    def _event(self, message: Message, error: KafkaError) -> None:
+        partition, offset = message.partition(), message.offset()
+        if error.code() == KafkaError._PARTITION_EOF:
+            if partition is not None and offset is not None:
+                self._offsets.reached_end(partition, offset)
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            logger.warning("consumer: %s: %s", error.name(), error.str())
+
+    def _commit(self) -> None:
+        now = time.monotonic()
+        if self._commit_started is not None and now - self._commit_started < _COMMIT_TIMEOUT_SECONDS:
+            return
+        due = self._offsets.to_commit()
+        if not due or now - self._last_commit < _COMMIT_SECONDS:
+            return
+        self._last_commit = self._commit_started = now
+        try:
+            self._consumer.commit(offsets=self._positions(due), asynchronous=True)
+        except KafkaException as error:
+            self._commit_started = None
+            self._commit_failed(error.args[0])
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._commit_started = None
+        if error is not None:
+            self._commit_failed(error)
+            return
+        self._committed(partitions)
+
+    def _committed(self, partitions: list[TopicPartition]) -> None:
+        for position in partitions:
+            if position.error is not None:
+                self._commit_failed(position.error)
+            else:
+                self._offsets.committed(position.partition, position.offset)
+        self._metrics.commits.labels("ok").inc()
+
+    def _commit_failed(self, error: KafkaError) -> None:
+        self._metrics.commits.labels("failed").inc()
+        level = logging.INFO if error.code() in _REBALANCE_ERRORS else logging.WARNING
+        logger.log(level, "commit failed, will be repeated: %s: %s", error.name(), error.str())
+
+    def _commit_now(self, partitions: Collection[int]) -> None:
+        due = {partition: offset for partition, offset in self._offsets.to_commit().items() if partition in partitions}
+        if not due:
+            return
+        try:
+            self._committed(self._consumer.commit(offsets=self._positions(due), asynchronous=False) or [])
+        except KafkaException as error:
+            self._commit_failed(error.args[0])
+
+    def _positions(self, offsets: dict[int, int]) -> list[TopicPartition]:
+        topic = self._settings.kafka.input_topic
+        return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+
+    def _give_up(self, partitions: Collection[int]) -> None:
+        """Drop what isn't in the model yet, finish what is, commit it."""
+        self._drop(partitions)
+        # What is in the model takes about a window; as long again for what lies behind it, and for a slow broker.
+        deadline = time.monotonic() + 2 * self._settings.engine.window_seconds + 10
+        while not self._offsets.wait_settled(partitions, _POLL_SECONDS):
+            self.heartbeat.beat()
+            if self._failure.occurred() or time.monotonic() > deadline:
+                logger.warning("gave up waiting for what is in flight of partitions %s: it will be redone", partitions)
+                break
+        self._commit_now(partitions)
+
+    def _drop(self, partitions: Collection[int]) -> None:
+        self._offsets.forget(self._inbox.drop(partitions))
+        self._held = deque(message for message in self._held if message.partition() not in partitions)
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [position.partition for position in partitions]
+        logger.info("partitions assigned: %s", numbers)
+        self._offsets.assign(numbers)
+        self._metrics.rebalances.labels("assigned").inc()
+        # New partitions start unpaused: where there is no room they are paused again.
+        self._paused = False
+        self.assigned.set()
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [position.partition for position in partitions]
+        logger.info("partitions revoked: %s", numbers)
+        self._give_up(numbers)
+        self._forget(numbers)
+        self._metrics.rebalances.labels("revoked").inc()
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        numbers = [position.partition for position in partitions]
+        logger.warning("partitions lost, another member may have them: %s", numbers)
+        self._drop(numbers)
+        self._forget(numbers)
+        self._metrics.rebalances.labels("lost").inc()
+
+    def _forget(self, partitions: Collection[int]) -> None:
+        self._offsets.revoke(partitions)
+        self.lag = {partition: lag for partition, lag in self.lag.items() if partition not in partitions}
+        self._show_lag()
+
+    def _on_stats(self, text: str) -> None:
+        """Statistics of librdkafka, every two seconds (its STATISTICS.md)."""
+        stats = orjson.loads(text)
+        brokers = [broker for broker in stats["brokers"].values() if broker["nodeid"] >= 0]
+        self.connected = any(broker["state"] == "UP" for broker in brokers)
+        if stats.get("cgrp", {}).get("join_state") == "steady":
+            # A member that was given no partition gets no call of on_assign.
+            self.assigned.set()
+        topics = stats["topics"].get(self._settings.kafka.input_topic, {"partitions": {}})
+        self._measure_lag({int(name): partition["ls_offset"] for name, partition in topics["partitions"].items()})
+
+    def _measure_lag(self, ends: dict[int, int]) -> None:
+        lag = {}
+        for partition in self._offsets.partitions():
+            position, end = self._offsets.next_offset(partition), ends.get(partition, -1)
+            if position is not None and end >= 0:
+                lag[partition] = max(0, end - position)
+        self.lag = lag
+        self._show_lag()
+
+    def _show_lag(self) -> None:
+        self._metrics.lag.clear()
+        for partition, lag in self.lag.items():
+            self._metrics.lag.labels(str(partition)).set(lag)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.connected = False
+        logger.warning("consumer: %s: %s", error.name(), error.str())

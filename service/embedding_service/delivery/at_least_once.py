@@ -1,0 +1,129 @@
+"""At least once: produce, and let an input offset be committed when the broker has acknowledged its output.
+
+The producer never gives a record up by time, so order holds and trouble of the broker is waited out. What the broker
+refuses for good is either the record's fault (too large: dead letter) or ends the process.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.delivery.output import (
+    OutputRecord,
+    Target,
+    dead_letter,
+    output_record,
+    too_large,
+    without_value,
+)
+from embedding_service.records import Outcome, Rejection
+
+logger = logging.getLogger(__name__)
+
+_ACCESS = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+OnDelivered = Callable[[Outcome], None]
+
+
+class AtLeastOnce:
+    """See ``Delivery``. ``on_delivered`` is called once for each outcome, when it is acknowledged."""
+
+    def __init__(self, producer: Producer, target: Target, offsets: OffsetTracker, on_delivered: OnDelivered) -> None:
+        self._producer = producer
+        self._target = target
+        self._offsets = offsets
+        self._on_delivered = on_delivered
+        self._failure: Termination | None = None
+
+    def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """See ``Delivery``."""
+        now = time.time()
+        for outcome in outcomes:
+            if isinstance(outcome, Rejection):
+                self._produce(outcome, dead_letter(outcome, self._target))
+            else:
+                self._produce(outcome, output_record(outcome, self._target, now))
+        self.poll(0)
+
+    def poll(self, timeout: float) -> None:
+        """See ``Delivery``."""
+        self._producer.poll(timeout)
+        if self._failure is not None:
+            raise self._failure
+
+    def outstanding(self) -> int:
+        """See ``Delivery``."""
+        return len(self._producer)
+
+    def close(self) -> None:
+        """See ``Delivery``."""
+        self._producer.purge()
+        self._producer.poll(0)
+
+    def _produce(self, outcome: Outcome, record: OutputRecord) -> None:
+        def acknowledged(error: KafkaError | None, _message: Message) -> None:
+            self._acknowledged(error, outcome, record)
+
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    key=record.key,
+                    value=record.value,
+                    headers=list(record.headers),
+                    partition=-1 if record.partition is None else record.partition,
+                    on_delivery=acknowledged,
+                )
+            except BufferError:
+                self.poll(0.1)
+            except KafkaException as error:
+                self._refused(error.args[0], outcome, record)
+                return
+            else:
+                return
+
+    def _acknowledged(self, error: KafkaError | None, outcome: Outcome, record: OutputRecord) -> None:
+        if error is None:
+            self._offsets.done(outcome.record)
+            self._on_delivered(outcome)
+        else:
+            self._refused(error, outcome, record)
+
+    def _refused(self, error: KafkaError, outcome: Outcome, record: OutputRecord) -> None:
+        if error.code() == KafkaError._PURGE_QUEUE or error.code() == KafkaError._PURGE_INFLIGHT:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and record.value is not None:
+            self._too_large(outcome, record)
+        elif self._failure is None:
+            self._failure = _termination(error, record.topic)
+
+    def _too_large(self, outcome: Outcome, record: OutputRecord) -> None:
+        if isinstance(outcome, Rejection):
+            logger.warning(
+                "%s can't take a dead letter of %d bytes: sent without its value", record.topic, _size(record)
+            )
+            self._produce(outcome, without_value(record))
+            return
+        rejection = too_large(outcome, _size(record))
+        self._produce(rejection, dead_letter(rejection, self._target))
+
+
+def _size(record: OutputRecord) -> int:
+    return len(record.value or b"")
+
+
+def _termination(error: KafkaError, topic: str) -> Termination:
+    if error.code() in _MISSING:
+        return Termination(
+            TerminationReason.TOPIC_MISSING, f"topic '{topic}' is gone; expected it to exist: {error.str()}"
+        )
+    if error.code() in _ACCESS:
+        return Termination(
+            TerminationReason.ACCESS_DENIED, f"topic '{topic}': not allowed to write to it: {error.str()}"
+        )
+    return Termination(TerminationReason.DELIVERY_FAILED, f"topic '{topic}': {error.name()}: {error.str()}")

@@ -1,0 +1,72 @@
+"""Outcomes to the records that say them: outputs, tombstones, dead letters. Pure."""
+
+from dataclasses import dataclass, replace
+
+from embedding_service.contract.headers import Headers, Stage, dead_letter_headers, output_headers
+from embedding_service.contract.reasons import DeadLetterReason
+from embedding_service.records import Embedded, InputRecord, Outcome, Rejection, Tombstone, output_key, output_value
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A record to produce; ``partition`` ``None`` leaves it to the partitioner."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where outputs go and what they say. ``same_partitions``: input and output topic have as many partitions."""
+
+    output_topic: str
+    dead_letter_topic: str
+    model_name: str
+    contract: str
+    include_text: bool
+    same_partitions: bool
+
+
+def output_record(outcome: Embedded | Tombstone, target: Target, now: float) -> OutputRecord:
+    """The output of an embedded text or a tombstone; ``now`` in seconds since the epoch."""
+    source = outcome.record
+    partition = source.partition if target.same_partitions else None
+    if isinstance(outcome, Tombstone):
+        return OutputRecord(target.output_topic, source.key, None, source.headers, partition)
+    value = output_value(outcome, target.model_name, now, include_text=target.include_text)
+    headers = output_headers(source.headers, target.contract, truncated=outcome.truncated)
+    return OutputRecord(target.output_topic, output_key(outcome.message), value, headers, partition)
+
+
+def dead_letter(rejection: Rejection, target: Target) -> OutputRecord:
+    """The original key, value and headers, and what was wrong."""
+    source = rejection.record
+    headers = dead_letter_headers(
+        source.headers,
+        topic=source.topic,
+        partition=source.partition,
+        offset=source.offset,
+        stage=rejection.stage,
+        error=rejection.reason,
+        message=rejection.message,
+    )
+    return OutputRecord(target.dead_letter_topic, source.key, source.value, headers, None)
+
+
+def without_value(record: OutputRecord) -> OutputRecord:
+    """A dead letter that even its topic can't take: the headers say where the original lies."""
+    return replace(record, value=None)
+
+
+def too_large(outcome: Outcome, size: int) -> Rejection:
+    """What becomes of an outcome whose output the topic refuses; ``size`` is the output value's, in bytes."""
+    record: InputRecord = outcome.record
+    return Rejection(
+        record,
+        Stage.PRODUCE,
+        DeadLetterReason.OUTPUT_TOO_LARGE,
+        f"the output of {size} bytes is over the output topic's max.message.bytes",
+    )

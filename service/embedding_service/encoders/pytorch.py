@@ -1,0 +1,158 @@
+"""sentence-transformers on PyTorch: the reference that every other backend is measured against."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from embedding_service.contract.fingerprint import EmbeddingContract
+from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.contract.settings import ModelSettings
+from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
+from embedding_service.encoders.weights import find_weights
+
+logger = logging.getLogger(__name__)
+
+# For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
+_UNLIMITED = 1_000_000
+_CHARACTERS_PER_TOKEN = 4
+# Files that determine vectors; the rest are descriptions.
+_CONTRACT_FILES = ("*.safetensors", "tokenizer.json", "vocab.txt", "*.model")
+
+
+class PyTorchEncoder:
+    """A ``SentenceTransformer`` with all of its modules, as its own ``encode`` runs them."""
+
+    def __init__(self, model: SentenceTransformer, *, prompt: str | None, normalize: bool) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._normalize = normalize
+        self._tokenizer = model.tokenizer if isinstance(model.tokenizer, PreTrainedTokenizerBase) else None
+        self.max_length: int = (model.max_seq_length if self._tokenizer else None) or _UNLIMITED
+        # The first text through the model also pays for what is made on first use.
+        self.dimension: int = self.encode(["warm-up"]).shape[1]
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See ``Encoder``. An estimate where the model has no tokenizer of the usual kind."""
+        if self._tokenizer is None:
+            return [1 + len(text) // _CHARACTERS_PER_TOKEN for text in texts]
+        prompted = [(self._prompt or "") + text for text in texts]
+        ids = self._tokenizer(prompted, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+        return [len(sequence) for sequence in ids["input_ids"]]
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """See ``Encoder``."""
+        try:
+            vectors = self._model.encode(
+                list(texts),
+                prompt=self._prompt,
+                batch_size=len(texts),
+                normalize_embeddings=self._normalize,
+                show_progress_bar=False,
+            )
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise EncoderOutOfMemory(str(error)) from error
+        except RuntimeError as error:
+            # PyTorch's CPU allocator has no exception of its own.
+            if "can't allocate memory" not in str(error):
+                raise
+            raise EncoderOutOfMemory(str(error)) from error
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def load(settings: ModelSettings) -> LoadedModel:
+    """Load and warm the model. Raises ``Termination`` with a reason where it can't be."""
+    started = time.monotonic()
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    device = _device(settings.device)
+    weights = find_weights(settings)
+    try:
+        model = SentenceTransformer(str(weights.path), device=device, local_files_only=True)
+        _set_max_length(model, settings.max_length)
+        encoder = PyTorchEncoder(model, prompt=settings.prompt, normalize=settings.normalize)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EncoderOutOfMemory) as error:
+        raise Termination(
+            TerminationReason.MODEL_LOAD_FAILED,
+            f"model.name: '{settings.name}' ({weights.source} {weights.path}) can't be loaded: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+        ) from error
+    contract = EmbeddingContract(
+        files=_hashes(weights.path),
+        dimension=encoder.dimension,
+        modules=tuple(_describe(module) for module in model),
+        normalize=settings.normalize,
+        prompt=settings.prompt,
+        max_length=encoder.max_length,
+    )
+    return LoadedModel(
+        encoder, settings.name, weights.source, str(weights.path), device, contract, time.monotonic() - started
+    )
+
+
+def _device(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Termination(
+            TerminationReason.DEVICE_UNAVAILABLE,
+            "model.device: 'cuda': PyTorch sees no CUDA device; expected a GPU and its driver, or auto or cpu",
+        )
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _set_max_length(model: SentenceTransformer, wanted: int | None) -> None:
+    """An explicit length wins over the model's own, up to what its positions allow."""
+    own = model.max_seq_length
+    limit = _positions(model)
+    length = wanted or own
+    if length is None:
+        return
+    if limit is not None and length > limit:
+        if wanted:
+            logger.warning(
+                "model.max_length: %d: this model has positions for %d tokens; using %d", wanted, limit, limit
+            )
+        length = limit
+    if length != own:
+        model.max_seq_length = length
+
+
+def _positions(model: SentenceTransformer) -> int | None:
+    """Tokens that the model has positions for; ``None`` where nothing bounds them."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # Models of the RoBERTa family begin to count behind the padding token's position.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    config = getattr(model[0], "config", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) else None
+
+
+def _describe(module: torch.nn.Module) -> str:
+    """A module and the configuration that sentence-transformers would save with it."""
+    keys = getattr(module, "config_keys", [])
+    if not keys:
+        return type(module).__name__
+    described = ", ".join(f"{key}={getattr(module, key, None)!r}" for key in keys if key not in _DESCRIPTIVE)
+    return f"{type(module).__name__}({described})"
+
+
+# Of the first module: how it was loaded, which the hashes of its files and max_length already say.
+_DESCRIPTIVE = frozenset({"transformer_task", "modality_config", "module_output_name", "processing_kwargs"})
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    files = sorted({file for pattern in _CONTRACT_FILES for file in path.rglob(pattern)})
+    return {file.relative_to(path).as_posix(): _sha256(file) for file in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

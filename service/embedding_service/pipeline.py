@@ -1,0 +1,124 @@
+"""One run of the loop, from the first look at the brokers to the drain. A run that has ended isn't started again."""
+
+import logging
+import threading
+
+from confluent_kafka import Producer
+
+from embedding_service.consumer import ConsumerLoop
+from embedding_service.contract.kafka import producer_config
+from embedding_service.contract.settings import Settings
+from embedding_service.contract.stats import State
+from embedding_service.delivery.at_least_once import AtLeastOnce
+from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.delivery.output import Target
+from embedding_service.embedding import Embedder
+from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.metrics import Metrics
+from embedding_service.stages import DeliveryStage, Failure, Heartbeat, Inbox, ModelStage, make_outbox
+from embedding_service.topics import Partitions, Preparation
+
+logger = logging.getLogger(__name__)
+
+
+class Pipeline(threading.Thread):
+    """Kafka to Kafka with one model. ``stop`` drains; ``failure`` holds what ended it otherwise."""
+
+    def __init__(self, settings: Settings, model: LoadedModel, metrics: Metrics) -> None:
+        super().__init__(name="consumer", daemon=True)
+        self._settings = settings
+        self._model = model
+        self.metrics = metrics
+        self._stop_requested = threading.Event()
+        self._stages: tuple[ModelStage, DeliveryStage] | None = None
+        self._loop: ConsumerLoop | None = None
+        self._offsets = OffsetTracker()
+        self.failure = Failure()
+
+    def run(self) -> None:
+        """Until stopped or failed."""
+        try:
+            partitions = Preparation(self._settings.kafka, self._stop_requested).run()
+            if partitions is not None:
+                self._flow(partitions)
+        except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
+            self.failure.set(error)
+
+    def stop(self) -> None:
+        """Ask for the drain; ``join`` waits for it."""
+        self._stop_requested.set()
+
+    @property
+    def state(self) -> State:
+        """Where this run stands."""
+        if self.failure.occurred():
+            return State.FAILED
+        if not self.is_alive():
+            return State.STOPPED
+        if self._stop_requested.is_set():
+            return State.DRAINING
+        return State.RUNNING if self._loop is not None and self._loop.assigned.is_set() else State.CONNECTING
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker is reached."""
+        return self._loop is not None and self._loop.connected
+
+    @property
+    def lag(self) -> dict[int, int]:
+        """Messages not yet dealt with, by assigned partition, as far as known."""
+        return self._loop.lag if self._loop is not None else {}
+
+    @property
+    def in_flight(self) -> int:
+        """Messages consumed and not yet committed."""
+        return self._offsets.in_flight()[0]
+
+    def heartbeat_age(self) -> float:
+        """Seconds since the slowest stage last moved."""
+        beats: list[Heartbeat] = [stage.heartbeat for stage in self._stages or ()]
+        if self._loop is not None:
+            beats.append(self._loop.heartbeat)
+        return max((beat.age() for beat in beats), default=0.0)
+
+    def _flow(self, partitions: Partitions) -> None:
+        inbox, outbox = Inbox(), make_outbox()
+        engine, encoder = self._settings.engine, self._model.encoder
+        model = ModelStage(
+            inbox,
+            outbox,
+            Embedder(encoder, engine.max_batch_tokens, self.metrics.batch),
+            # Half of what may be in flight is in the model, half is read meanwhile.
+            max_window=max(1, engine.max_in_flight // 2),
+            window_seconds=engine.window_seconds,
+            max_length=encoder.max_length,
+            metrics=self.metrics,
+            failure=self.failure,
+        )
+        producer = Producer(producer_config(self._settings.kafka), logger=logger)
+        at_least_once = AtLeastOnce(producer, self._destination(partitions), self._offsets, self.metrics.delivered)
+        delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
+        self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)
+        self._stages = (model, delivery)
+        model.start()
+        delivery.start()
+        try:
+            self._loop.run(self._stop_requested)
+        except BaseException as error:
+            self.failure.set(error)
+            raise
+        finally:
+            inbox.close()
+            model.join()
+            delivery.close()
+            delivery.join()
+
+    def _destination(self, partitions: Partitions) -> Target:
+        return Target(
+            output_topic=self._settings.kafka.output_topic,
+            dead_letter_topic=self._settings.kafka.dead_letter_topic,
+            model_name=self._model.name,
+            contract=self._model.contract.fingerprint(),
+            include_text=self._settings.output.include_text,
+            same_partitions=partitions.input == partitions.output,
+        )

@@ -1,0 +1,152 @@
+"""Input bytes to messages, and vectors to output bytes. Pure: no client, no clock.
+
+What can't be embedded becomes a ``Rejection``, never an exception: one bad record must not stop the stream.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from embedding_service.contract.headers import Headers, Stage
+from embedding_service.contract.reasons import DeadLetterReason
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """A consumed record.
+
+    ``timestamp`` is Kafka's, in seconds since the epoch; ``received`` is this process' monotonic clock in seconds;
+    ``assignment`` tells assignments of the same partition apart.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: float
+    received: float = 0.0
+    assignment: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class TextMessage:
+    """A text to embed. ``timestamp`` and ``source`` are the input's, as they were, or ``None``."""
+
+    record: InputRecord
+    id: str | int
+    text: str
+    timestamp: Any
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A null value: deletes its key in a compacted topic, so it passes through."""
+
+    record: InputRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A record that can't be embedded, and what was wrong with it."""
+
+    record: InputRecord
+    stage: Stage
+    reason: DeadLetterReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text and its vector, shape (dimension,)."""
+
+    message: TextMessage
+    vector: Vector
+    truncated: bool
+
+    @property
+    def record(self) -> InputRecord:
+        """The record that the text came in."""
+        return self.message.record
+
+
+Parsed = TextMessage | Tombstone | Rejection
+Outcome = Embedded | Tombstone | Rejection
+
+
+def parse(record: InputRecord, text_field: str = "text", id_field: str = "id") -> Parsed:
+    """What a record holds. Only the text is necessary; unknown fields do no harm."""
+    if record.value is None:
+        return Tombstone(record)
+    try:
+        document = orjson.loads(record.value)
+    except orjson.JSONDecodeError as error:
+        return _reject(record, *_undecodable(record.value, error))
+    if not isinstance(document, dict):
+        return _reject(record, DeadLetterReason.NOT_AN_OBJECT, f"the value is {_kind(document)}, not a JSON object")
+    text = document.get(text_field)
+    if text is None:
+        return _reject(record, DeadLetterReason.TEXT_MISSING, f"{text_field}: missing; expected a string")
+    if not isinstance(text, str):
+        return _reject(record, DeadLetterReason.TEXT_NOT_A_STRING, f"{text_field}: {_kind(text)}; expected a string")
+    identity = document.get(id_field)
+    if identity is None:
+        identity = f"{record.topic}-{record.partition}-{record.offset}"
+    elif isinstance(identity, bool) or not isinstance(identity, (str, int)):
+        return _reject(
+            record, DeadLetterReason.INVALID_ID, f"{id_field}: {_kind(identity)}; expected a string or a whole number"
+        )
+    return TextMessage(record, identity, text, document.get("timestamp"), document.get("source"))
+
+
+def output_key(message: TextMessage) -> bytes:
+    """The input's key, or the id where there is none."""
+    return message.record.key if message.record.key is not None else str(message.id).encode()
+
+
+def output_value(embedded: Embedded, model_name: str, processing_timestamp: float, *, include_text: bool) -> bytes:
+    """The seed's nine fields as JSON; ``processing_timestamp`` in seconds since the epoch."""
+    message = embedded.message
+    return orjson.dumps(
+        {
+            "id": message.id,
+            "original_text": message.text if include_text else None,
+            "embedding": embedded.vector,
+            "model_name": model_name,
+            "timestamp": message.record.timestamp if message.timestamp is None else message.timestamp,
+            "embedding_dimension": len(embedded.vector),
+            "processing_timestamp": processing_timestamp,
+            "input_timestamp": message.timestamp,
+            "input_source": message.source,
+        },
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )
+
+
+def _reject(record: InputRecord, reason: DeadLetterReason, message: str) -> Rejection:
+    return Rejection(record, Stage.PARSE, reason, message)
+
+
+def _undecodable(value: bytes, error: orjson.JSONDecodeError) -> tuple[DeadLetterReason, str]:
+    try:
+        value.decode()
+    except UnicodeDecodeError as undecodable:
+        return DeadLetterReason.INVALID_UTF8, f"byte {undecodable.start} is not UTF-8: {undecodable.reason}"
+    return DeadLetterReason.INVALID_JSON, str(error)
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

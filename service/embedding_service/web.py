@@ -1,0 +1,157 @@
+"""HTTP: the seed's endpoints, the probes and the metrics, on Starlette; and the thread that serves them."""
+
+import hmac
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.contract.settings import HttpSettings
+from embedding_service.contract.stats import State
+from embedding_service.worker import Worker
+
+Endpoint = Callable[[Request], Response]
+
+_HEALTH = {
+    State.LOADING: "starting",
+    State.CONNECTING: "starting",
+    State.RUNNING: "healthy",
+    State.DRAINING: "draining",
+    State.STOPPED: "stopped",
+    State.FAILED: "failed",
+}
+_KAFKA = {True: "connected", False: "unreachable", None: "not used"}
+
+
+def application(worker: Worker) -> Starlette:
+    """The routes. Endpoints are plain functions: Starlette runs them in its thread pool."""
+    http = worker.settings.http
+
+    def livez(_request: Request) -> Response:
+        return _probe(worker.live(), "alive", "a stage of the loop hangs")
+
+    def readyz(_request: Request) -> Response:
+        return _probe(worker.ready(), "ready", worker.state.value)
+
+    def metrics(_request: Request) -> Response:
+        return Response(generate_latest(worker.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def health(_request: Request) -> Response:
+        stats = worker.stats()
+        lost = stats.state is State.RUNNING and not stats.kafka_connected
+        return JSONResponse(
+            {
+                "status": "degraded" if lost else _HEALTH[stats.state],
+                "kafka": _KAFKA[stats.kafka_connected],
+                "messages_processed": stats.messages_processed,
+                "embeddings_generated": stats.embeddings_generated,
+                "error_count": stats.error_count,
+                "last_processed_timestamp": stats.last_processed_timestamp,
+                "model": worker.settings.model.name,
+            }
+        )
+
+    def stats(_request: Request) -> Response:
+        return JSONResponse(worker.stats().model_dump(mode="json"))
+
+    def config(_request: Request) -> Response:
+        return JSONResponse(worker.settings.redacted())
+
+    def start(_request: Request) -> Response:
+        return JSONResponse({"status": worker.start()})
+
+    def stop(_request: Request) -> Response:
+        return JSONResponse({"status": worker.stop()})
+
+    return Starlette(
+        debug=http.debug,
+        routes=[
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/health", _guarded(health, http)),
+            Route("/stats", _guarded(stats, http)),
+            Route("/config", _guarded(config, http)),
+            Route("/start", _guarded(_control(start, http), http), methods=["POST"]),
+            Route("/stop", _guarded(_control(stop, http), http), methods=["POST"]),
+        ],
+    )
+
+
+def _probe(good: bool, yes: str, no: str) -> Response:  # noqa: FBT001 - the answer itself
+    return JSONResponse({"status": yes if good else no}, status_code=200 if good else 503)
+
+
+def _guarded(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
+    """Ask for the bearer token where ``http.control`` is ``token``."""
+    if http.control != "token" or http.token is None:
+        return endpoint
+    expected = b"Bearer " + http.token.get_secret_value().encode()
+
+    def guard(request: Request) -> Response:
+        if hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            return endpoint(request)
+        return JSONResponse(
+            {"error": "expected the header Authorization: Bearer <http.token>"},
+            status_code=401,
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    return guard
+
+
+def _control(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
+    """Refuse where ``http.control`` is ``off``."""
+    if http.control != "off":
+        return endpoint
+
+    def refuse(_request: Request) -> Response:
+        return JSONResponse({"error": "http.control is off: this worker isn't controlled by HTTP"}, status_code=403)
+
+    return refuse
+
+
+class HttpServer:
+    """Serves the application in a thread of its own; the main thread keeps the signals."""
+
+    def __init__(self, worker: Worker) -> None:
+        http = worker.settings.http
+        self._socket = _bind(http)
+        # Behind a sidecar every caller is loopback: its X-Forwarded-For must not be believed.
+        config = uvicorn.Config(
+            application(worker), log_config=None, access_log=False, proxy_headers=False, lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
+
+    def start(self) -> None:
+        """Serve. The socket listens already, so a client that comes at once is not refused."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish open requests and end."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def _bind(http: HttpSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    try:
+        return socket.create_server((http.host, http.port), family=family, backlog=128)
+    except OSError as error:
+        raise Termination(
+            TerminationReason.PORT_IN_USE,
+            f"http.port: {http.port}: can't listen on {http.host}:{http.port}: {os.strerror(error.errno or 0)}; "
+            "expected a free port",
+        ) from None

@@ -1,0 +1,126 @@
+"""The worker: loads the model once, starts and stops runs of the loop, and says how it stands."""
+
+import logging
+import threading
+import time
+
+from embedding_service import __version__
+from embedding_service.contract.settings import Settings
+from embedding_service.contract.stats import ModelStats, State, Stats
+from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.metrics import Metrics
+from embedding_service.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+# Longer than the worst batch, and than a broker that hangs in a commit.
+_LIVE_SECONDS = 120.0
+
+
+class Worker:
+    """Safe to use from every thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._started = time.monotonic()
+        self._control = threading.Lock()
+        self._model: LoadedModel | None = None
+        self._pipeline: Pipeline | None = None
+
+    def load(self) -> None:
+        """Load the model. Raises ``Termination`` where that can't be done."""
+        logger.info("loading the model %s", self.settings.model.name)
+        # Takes seconds: the probes must answer meanwhile.
+        from embedding_service.encoders import pytorch
+
+        model = pytorch.load(self.settings.model)
+        contract = model.contract.fingerprint()
+        self.metrics.model_load_seconds.set(model.seconds)
+        self.metrics.build_info.labels(__version__, model.name, contract).set(1)
+        self._model = model
+        logger.info(
+            "model ready: %s from %s (%s), %d dimensions, at most %d tokens, on %s, contract %s",
+            model.name,
+            model.source,
+            model.path,
+            model.encoder.dimension,
+            model.encoder.max_length,
+            model.device,
+            contract,
+        )
+
+    def start(self) -> State:
+        """Start the loop where it isn't running; without a model nothing starts yet."""
+        with self._control:
+            if self._model is not None and (self._pipeline is None or not self._pipeline.is_alive()):
+                self._pipeline = Pipeline(self.settings, self._model, self.metrics)
+                self._pipeline.start()
+            return self.state
+
+    def stop(self) -> State:
+        """Stop the loop where it runs: finish what is in the model, commit, leave the group."""
+        with self._control:
+            if self._pipeline is not None:
+                self._pipeline.stop()
+                self._pipeline.join()
+            return self.state
+
+    @property
+    def state(self) -> State:
+        """Where the worker stands."""
+        if self._model is None:
+            return State.LOADING
+        return State.STOPPED if self._pipeline is None else self._pipeline.state
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the loop, where it ended by itself."""
+        return self._pipeline.failure.error if self._pipeline is not None else None
+
+    def live(self) -> bool:
+        """Whether every stage moves. Says nothing of the brokers."""
+        pipeline = self._pipeline
+        return pipeline is None or not pipeline.is_alive() or pipeline.heartbeat_age() < _LIVE_SECONDS
+
+    def ready(self) -> bool:
+        """Whether the model is warm and a first assignment was received; brokers that go away later don't matter."""
+        return self.state is State.RUNNING
+
+    def stats(self) -> Stats:
+        """All figures, as ``GET /stats`` shows them."""
+        counts, pipeline = self.metrics.counts(), self._pipeline
+        dead = sum(counts.dead_by_reason.values())
+        processed = counts.embedded + dead + counts.tombstones
+        return Stats(
+            state=self.state,
+            kafka_connected=pipeline.connected if pipeline is not None and pipeline.is_alive() else None,
+            messages_processed=processed,
+            embeddings_generated=counts.embedded,
+            error_count=dead,
+            errors_by_reason=counts.dead_by_reason,
+            tombstones=counts.tombstones,
+            truncated=counts.truncated,
+            last_processed_timestamp=counts.last_delivered,
+            messages_per_minute=counts.per_minute,
+            latency_seconds=counts.latency,
+            error_rate=dead / processed if processed else 0.0,
+            in_flight=pipeline.in_flight if pipeline is not None else 0,
+            lag=pipeline.lag if pipeline is not None else {},
+            uptime_seconds=time.monotonic() - self._started,
+            model=_model_stats(self._model),
+        )
+
+
+def _model_stats(model: LoadedModel | None) -> ModelStats | None:
+    if model is None:
+        return None
+    return ModelStats(
+        name=model.name,
+        source=model.source,
+        path=model.path,
+        dimension=model.encoder.dimension,
+        max_length=model.encoder.max_length,
+        device=model.device,
+        contract=model.contract.fingerprint(),
+    )

@@ -1,0 +1,130 @@
+"""What isn't a clean record: embedded, passed through or dead-lettered, and the stream goes on."""
+
+import base64
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import pytest
+from confluent_kafka import Message
+
+from embedding_service.encoders.protocol import LoadedModel, Matrix
+from embedding_service.pipeline import Pipeline
+from kafka_helpers import Record, create_topics, produce
+from service_fixtures import Stream
+from waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+GOOD = json.dumps({"id": "good", "text": "a clean record"}).encode()
+BROKER_MAX = 1_048_588
+# The broker's limit is on what is sent, compressed.
+INCOMPRESSIBLE = base64.b64encode(random.Random(1).randbytes(785_800)).decode()
+
+# value → what becomes of it: the reason of a dead letter, or None where it is embedded.
+CASES = {
+    "not JSON": (b"hello", "InvalidJson"),
+    "JSON that is no object": (b'["a"]', "NotAnObject"),
+    "no text": (b'{"id": "1"}', "TextMissing"),
+    "a text that is a number": (b'{"text": 5}', "TextNotAString"),
+    "an empty text": (b'{"text": ""}', None),
+    "invalid UTF-8": (b'{"text": "\xc3\x28"}', "InvalidUtf8"),
+    "a text of 1 MB": (json.dumps({"text": "lorem ipsum " * 83_333}).encode(), None),
+    "unknown fields": (b'{"text": "a", "lang": "en", "tags": [1, {}]}', None),
+    "an id that is a number": (b'{"id": 7, "text": "a"}', None),
+    "an id that is an object": (b'{"id": {}, "text": "a"}', "InvalidId"),
+    "no timestamp and no source": (b'{"id": "n", "text": "a"}', None),
+    "an output over the topic's limit": (json.dumps({"text": INCOMPRESSIBLE}).encode(), "OutputTooLarge"),
+}
+
+
+def headers(message: Message) -> dict[str, str]:
+    pairs = cast("list[tuple[str, bytes]]", message.headers() or [])
+    return {name: value.decode() for name, value in pairs}
+
+
+def test_each_bad_record_is_told_apart_and_the_counters_add_up(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    pipeline = start_pipeline()
+    sent = {}
+    for number, (name, (value, _)) in enumerate(CASES.items()):
+        record = Record(stream.input, key=str(number).encode(), value=value, headers=[("trace", name.encode())])
+        sent[name] = produce(stream.bootstrap_servers, [record])[0]
+    stream.feed([None], key=b"deleted", headers=[("trace", b"a tombstone")])
+    stream.feed([GOOD])
+
+    embedded = [name for name, (_, reason) in CASES.items() if reason is None]
+    dead = {name: reason for name, (_, reason) in CASES.items() if reason is not None}
+    outputs = {headers(message).get("trace", "good"): message for message in stream.outputs(len(embedded) + 2)}
+    letters = {headers(message)["trace"]: message for message in stream.dead_letters(len(dead))}
+
+    assert set(outputs) == {*embedded, "a tombstone", "good"}
+    assert (outputs["a tombstone"].key(), outputs["a tombstone"].value()) == (b"deleted", None)
+    assert json.loads(outputs["an id that is a number"].value() or b"")["id"] == 7
+    assert set(letters) == set(dead)
+    for name, reason in dead.items():
+        letter, source = letters[name], sent[name]
+        assert (letter.key(), letter.value()) == (source.key(), CASES[name][0]), "the original, unchanged"
+        context = headers(letter)
+        assert context["__connect.errors.exception.class.name"] == reason
+        assert context["__connect.errors.topic"] == stream.input
+        assert context["__connect.errors.partition"] == str(source.partition())
+        assert context["__connect.errors.offset"] == str(source.offset())
+        assert context["__connect.errors.stage"]
+        assert context["__connect.errors.exception.message"]
+
+    stream.wait_caught_up()
+    counts = pipeline.metrics.counts()
+    assert counts.dead_by_reason == dict.fromkeys(dead.values(), 1)
+    assert (counts.embedded, counts.tombstones) == (len(embedded) + 1, 1)
+    assert counts.embedded + counts.tombstones + len(dead) == len(CASES) + 2
+
+
+def test_a_dead_letter_that_its_topic_cannot_take_keeps_its_headers(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    create_topics(stream.bootstrap_servers, [stream.dead_letter], config={"max.message.bytes": "10000"})
+    start_pipeline()
+    stream.feed([random.Random(3).randbytes(100_000), GOOD], key=b"k")
+    (letter,) = stream.dead_letters(1)
+    assert (letter.key(), letter.value()) == (b"k", None)
+    assert headers(letter)["__connect.errors.exception.class.name"] == "InvalidUtf8"
+    assert len(stream.outputs(1)) == 1
+
+
+def test_the_largest_record_that_the_broker_takes_fits_into_the_dead_letter_topic_that_the_worker_makes(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    start_pipeline()
+    largest = random.Random(2).randbytes(BROKER_MAX - 200)
+    stream.feed([largest])
+    assert stream.dead_letters(1)[0].value() == largest
+
+
+def test_a_text_that_breaks_the_model_is_dead_lettered_alone(
+    stream: Stream, start_pipeline: Callable[..., Pipeline], model: LoadedModel
+) -> None:
+    class Allergic:
+        """The real model, but for one word: no text is known that breaks it by itself."""
+
+        dimension, max_length = model.encoder.dimension, model.encoder.max_length
+        count_tokens = staticmethod(model.encoder.count_tokens)
+
+        def encode(self, texts: Sequence[str]) -> Matrix:
+            if any("poison" in text for text in texts):
+                raise ValueError("index out of range in self")
+            vectors = model.encoder.encode(texts)
+            vectors[[index for index, text in enumerate(texts) if "infinite" in text]] = np.inf
+            return vectors
+
+    pipeline = start_pipeline(with_model=replace(model, encoder=Allergic()))
+    stream.feed_texts(["a", "poison", "b", "infinite", "c"])
+    assert {json.loads(m.value() or b"")["original_text"] for m in stream.outputs(3)} == {"a", "b", "c"}
+    reasons = {headers(message)["__connect.errors.exception.class.name"] for message in stream.dead_letters(2)}
+    assert reasons == {"EncodingFailed", "VectorNotFinite"}
+    wait_until(lambda: pipeline.in_flight == 0, 30, "all is committed")
+    assert not pipeline.failure.occurred()

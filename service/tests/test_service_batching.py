@@ -1,0 +1,58 @@
+"""Packing by padded tokens, and windows bounded in seconds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_service.batching import Pace, pack, text_cost, window_count
+
+LENGTHS = st.lists(st.integers(0, 600), max_size=300)
+
+
+@given(LENGTHS, st.integers(1, 5000))
+def test_every_text_stands_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
+    assert sorted(index for batch in pack(lengths, budget) for index in batch) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(1, 5000))
+def test_a_batch_stays_within_the_budget_unless_a_text_alone_exceeds_it(lengths: list[int], budget: int) -> None:
+    for batch in pack(lengths, budget):
+        assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= max(budget, len(batch))
+
+
+@given(LENGTHS, st.integers(1, 5000))
+def test_texts_of_like_length_go_together_longest_first(lengths: list[int], budget: int) -> None:
+    flat = [lengths[index] for batch in pack(lengths, budget) for index in batch]
+    assert flat == sorted(lengths, reverse=True)
+
+
+def test_short_texts_share_a_batch_and_a_long_one_does_not_pad_them() -> None:
+    assert pack([5, 500, 5, 5], 512) == [[1], [0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("costs", "budget", "count"),
+    [
+        pytest.param([], 10, 0, id="nothing of nothing"),
+        pytest.param([100], 10, 1, id="one too expensive goes alone"),
+        pytest.param([4, 4, 4], 8, 2, id="as many as fit"),
+        pytest.param([4, 4, 4], 100, 3, id="all where all fit"),
+        pytest.param([0, 0, 100], 10, 2, id="tombstones cost nothing"),
+    ],
+)
+def test_a_window_takes(costs: list[int], budget: float, count: int) -> None:
+    assert window_count(costs, budget) == count
+
+
+def test_text_beyond_the_models_length_costs_nothing_more() -> None:
+    assert text_cost(100_000, 256) == text_cost(2_000_000, 256)
+
+
+def test_the_pace_follows_what_windows_really_took() -> None:
+    pace = Pace(5.0)
+    for _ in range(50):
+        pace.learn(1000, 0.1)
+    assert pace.max_cost == pytest.approx(50_000, rel=0.01)
+    for _ in range(50):
+        pace.learn(1000, 10)
+    assert pace.max_cost == pytest.approx(500, rel=0.01)

@@ -1,0 +1,129 @@
+"""A window through the model, and what happens when the model fails."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
+from embedding_service.embedding import BatchReport, Embedder
+from embedding_service.encoders.protocol import EncoderOutOfMemory, Matrix
+from embedding_service.records import Embedded, InputRecord, Parsed, Rejection, TextMessage, Tombstone, parse
+
+
+class WordEncoder:
+    """A token is a word; a vector is (words, first letter). Faults are made on demand: no model makes them so."""
+
+    dimension = 2
+    max_length = 8
+
+    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _texts: None) -> None:
+        self._fault = fault
+        self.batches: list[list[str]] = []
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(text.split()) for text in texts]
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        self._fault(texts)
+        self.batches.append(list(texts))
+        return np.array([[len(text.split()), ord(text[0])] for text in texts], dtype=np.float32)
+
+
+def message(text: str, offset: int = 0) -> Parsed:
+    return parse(InputRecord("t", 0, offset, None, b'{"text": "%s"}' % text.encode(), [], 0.0))
+
+
+def fail_at(word: str, error: Exception) -> Callable[[Sequence[str]], None]:
+    def fault(texts: Sequence[str]) -> None:
+        if any(word in text for text in texts):
+            raise error
+
+    return fault
+
+
+def test_outcomes_keep_the_order_of_the_window_whatever_its_lengths() -> None:
+    window = [message("b b b"), Tombstone(InputRecord("t", 0, 1, None, None, [], 0.0)), message("a"), message("c c")]
+    outcomes = Embedder(WordEncoder(), 3, lambda _report: None).embed(window)
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Tombstone, Embedded, Embedded]
+    assert [outcome.vector.tolist() for outcome in outcomes if isinstance(outcome, Embedded)] == [
+        [3, ord("b")],
+        [1, ord("a")],
+        [2, ord("c")],
+    ]
+
+
+def test_an_empty_window_and_one_without_texts_need_no_model() -> None:
+    encoder = WordEncoder()
+    embedder = Embedder(encoder, 3, lambda _report: None)
+    rejection = message('", "id": true, "x": "')
+    assert embedder.embed([]) == []
+    assert embedder.embed([rejection]) == [rejection]
+    assert isinstance(rejection, Rejection)
+    assert encoder.batches == []
+
+
+def test_a_text_longer_than_the_models_length_is_marked_truncated() -> None:
+    outcomes = Embedder(WordEncoder(), 100, lambda _report: None).embed([message("a " * 8), message("a " * 9)])
+    assert [outcome.truncated for outcome in outcomes if isinstance(outcome, Embedded)] == [False, True]
+
+
+def test_the_text_that_the_model_cannot_take_is_dead_lettered_and_the_rest_go_on() -> None:
+    encoder = WordEncoder(fail_at("poison", ValueError("no")))
+    window = [message(text, index) for index, text in enumerate(["a", "b", "poison", "c", "d"])]
+    outcomes = Embedder(encoder, 100, lambda _report: None).embed(window)
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Rejection, Embedded, Embedded]
+    assert isinstance(outcomes[2], Rejection)
+    assert outcomes[2].reason is DeadLetterReason.ENCODING_FAILED
+    assert outcomes[2].message == "ValueError: no"
+
+
+def test_a_model_that_fails_at_every_text_ends_the_process_instead_of_dead_lettering_the_topic() -> None:
+    encoder = WordEncoder(fail_at("", RuntimeError("CUDA error: device-side assert")))
+    with pytest.raises(Termination) as raised:
+        Embedder(encoder, 100, lambda _report: None).embed([message("a"), message("b")])
+    assert raised.value.reason is TerminationReason.CRASHED
+
+
+def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
+    def fault(texts: Sequence[str]) -> None:
+        if len(texts) > 2:
+            raise EncoderOutOfMemory("out of memory")
+
+    encoder = WordEncoder(fault)
+    embedder = Embedder(encoder, 16, lambda _report: None)
+    window = [message(word) for word in "abcdefgh"]
+    outcomes = embedder.embed(window)
+    assert [outcome.message.text for outcome in outcomes if isinstance(outcome, Embedded)] == list("abcdefgh")
+    assert embedder.max_batch_tokens == 2
+    assert max(len(batch) for batch in encoder.batches) == 2
+
+
+def test_a_single_text_that_does_not_fit_into_memory_ends_the_process() -> None:
+    encoder = WordEncoder(fail_at("big", EncoderOutOfMemory("out of memory")))
+    with pytest.raises(Termination) as raised:
+        Embedder(encoder, 16, lambda _report: None).embed([message("a"), message("big")])
+    assert raised.value.reason is TerminationReason.OUT_OF_MEMORY
+
+
+def test_a_vector_that_is_not_finite_is_dead_lettered() -> None:
+    class Broken(WordEncoder):
+        def encode(self, texts: Sequence[str]) -> Matrix:
+            vectors = super().encode(texts)
+            vectors[[index for index, text in enumerate(texts) if text == "nan"]] = np.nan
+            return vectors
+
+    outcomes = Embedder(Broken(), 16, lambda _report: None).embed([message("a"), message("nan")])
+    assert isinstance(outcomes[0], Embedded)
+    assert isinstance(outcomes[1], Rejection)
+    assert outcomes[1].reason is DeadLetterReason.VECTOR_NOT_FINITE
+
+
+def test_a_report_counts_tokens_with_and_without_padding() -> None:
+    reports: list[BatchReport] = []
+    Embedder(WordEncoder(), 9, reports.append).embed([message("a a a"), message("a"), message("a a")])
+    assert reports == [BatchReport(messages=3, tokens=6, padded_tokens=9)]
+
+
+def test_texts_are_what_the_messages_hold() -> None:
+    assert isinstance(message("x"), TextMessage)

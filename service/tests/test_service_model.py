@@ -1,0 +1,147 @@
+"""The real model: where its weights come from, its own vectors, its lengths, its contract."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
+from embedding_service.encoders import pytorch
+from embedding_service.encoders.protocol import LoadedModel
+from hub import COMMIT, Hub
+from real_texts import long_tailed
+
+pytestmark = pytest.mark.slow
+
+LOAD = """
+import json, sys
+from embedding_service.contract.reasons import Termination
+from embedding_service.contract.settings import ModelSettings
+from embedding_service.encoders.weights import find_weights
+try:
+    weights = find_weights(ModelSettings.model_validate(json.loads(sys.argv[1])))
+    print(json.dumps([weights.source, str(weights.path)]))
+except Termination as ended:
+    print(json.dumps([ended.reason, ended.message]))
+"""
+
+
+def find(home: Path, endpoint: str | None, **model: str) -> tuple[str, str]:
+    """Find weights in a process of its own, since the hub's client reads its environment once."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | {"HF_HOME": str(home)}
+    environ |= {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(model)], env=environ, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    source, detail = json.loads(result.stdout.splitlines()[-1])
+    return source, detail
+
+
+def test_weights_come_from_the_hub_once_and_then_from_its_cache(model: LoadedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model.path, copy)
+    (copy / "pytorch_model.bin").write_bytes(b"a pickle")
+    with Hub({"some/model": copy}) as hub:
+        source, path = find(tmp_path / "home", hub.url, name="some/model")
+        assert source == "hub"
+        assert "model.safetensors" in hub.requested
+        assert "pytorch_model.bin" not in hub.requested, "a pickle runs code"
+        assert path.endswith(COMMIT)
+        assert find(tmp_path / "home", hub.url, name="some/model") == ("cache", path)
+        assert hub.requested.count("model.safetensors") == 1
+    assert find(tmp_path / "home", None, name="some/model") == ("cache", path), "also without the hub"
+
+
+def test_what_the_hub_does_not_have_is_told_and_not_replaced(model: LoadedModel, tmp_path: Path) -> None:
+    with Hub({"some/model": Path(model.path)}) as hub:
+        reason, message = find(tmp_path, hub.url, name=DEFAULT_MODEL)
+        assert reason == "ModelNotFound", "the hub has answered: the package would be another model"
+        reason, message = find(tmp_path, hub.url, name="some/model", revision="v9")
+    assert reason == "ModelNotFound"
+    assert "'some/model' at revision 'v9'" in message
+
+
+def test_the_default_model_comes_from_the_installed_package_where_no_hub_is_reached(tmp_path: Path) -> None:
+    assert find(tmp_path, "http://127.0.0.1:1", name=DEFAULT_MODEL)[0] == "package"
+    assert find(tmp_path, None, name=DEFAULT_MODEL)[0] == "package"
+    assert find(tmp_path, None, name=DEFAULT_MODEL, revision=COMMIT)[0] == "ModelNotFound", "of no known revision"
+    assert find(tmp_path, None, name="sentence-transformers/all-mpnet-base-v2")[0] == "ModelNotFound"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "sentence-transformers/all-mpnet-base-v2",
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+    ],
+)
+def test_the_models_that_the_seed_names_are_accepted_by_name(model: LoadedModel, tmp_path: Path, name: str) -> None:
+    # The hub's answer stands for the weights; what is tested is the way to them.
+    with Hub({name: Path(model.path)}) as hub:
+        assert find(tmp_path, hub.url, name=name)[0] == "hub"
+
+
+def test_a_directory_with_the_same_files_has_the_same_contract(model: LoadedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "renamed"
+    shutil.copytree(model.path, copy)
+    loaded = pytorch.load(ModelSettings(name=str(copy)))
+    assert loaded.source == "directory"
+    assert loaded.contract.fingerprint() == model.contract.fingerprint()
+
+
+def test_vectors_are_those_of_encode_at_every_length(model: LoadedModel) -> None:
+    words = " ".join(long_tailed(200)).split()
+    texts = [" ".join(words[:count]) for count in range(0, 300, 7)]
+    reference = SentenceTransformer(model.path, device="cpu").encode(texts, batch_size=1, show_progress_bar=False)
+    vectors = model.encoder.encode(texts)
+    assert vectors.shape == (len(texts), 384)
+    assert vectors.dtype == np.float32
+    assert (vectors * reference).sum(axis=1).min() >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ("wanted", "length"),
+    [
+        pytest.param(None, 256, id="the model's own"),
+        pytest.param(16, 16, id="a shorter one"),
+        pytest.param(512, 512, id="a longer one, as in the seed's config.yaml"),
+        pytest.param(4096, 512, id="at most what its positions allow"),
+    ],
+)
+def test_the_maximum_length_is(wanted: int | None, length: int) -> None:
+    encoder = pytorch.load(ModelSettings(max_length=wanted)).encoder
+    assert encoder.max_length == length
+    long = "word " * 1000
+    assert encoder.count_tokens([long, "word"]) == [1002, 3]
+    cut, longer_cut = encoder.encode([long, long + "and more"])
+    assert np.allclose(cut, longer_cut, atol=1e-5)
+
+
+def test_a_prompt_goes_before_every_text_and_into_the_contract(model: LoadedModel) -> None:
+    prompted = pytorch.load(ModelSettings(prompt="query: "))
+    assert np.allclose(prompted.encoder.encode(["cats"]), model.encoder.encode(["query: cats"]), atol=1e-5)
+    assert prompted.encoder.count_tokens(["cats"]) == model.encoder.count_tokens(["query: cats"])
+    assert prompted.contract.fingerprint() != model.contract.fingerprint()
+
+
+def test_normalize_is_asked_of_a_model_that_does_not_normalise_by_itself(model: LoadedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "unnormalised"
+    shutil.copytree(model.path, copy)
+    modules = [m for m in json.loads((copy / "modules.json").read_text()) if "Normalize" not in m["type"]]
+    (copy / "modules.json").write_text(json.dumps(modules))
+    norms = {
+        normalize: np.linalg.norm(
+            pytorch.load(ModelSettings(name=str(copy), normalize=normalize)).encoder.encode(["a"])
+        )
+        for normalize in (True, False)
+    }
+    assert norms[True] == pytest.approx(1, abs=1e-5)
+    assert norms[False] != pytest.approx(1, abs=1e-2)

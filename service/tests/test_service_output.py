@@ -1,0 +1,76 @@
+"""Outcomes to the records that say them."""
+
+import numpy as np
+import pytest
+
+from embedding_service.contract.headers import Stage
+from embedding_service.contract.reasons import DeadLetterReason
+from embedding_service.delivery.output import (
+    Target,
+    dead_letter,
+    output_record,
+    too_large,
+    without_value,
+)
+from embedding_service.records import Embedded, InputRecord, Rejection, TextMessage, Tombstone
+
+SOURCE = InputRecord("texts", 2, 42, b"k", b'{"text": "a"}', [("trace", b"1"), ("embedding-contract", b"old")], 1.0)
+
+
+def target(*, same_partitions: bool = True) -> Target:
+    return Target("vectors", "vectors-deadletter", "m", "v1:abc", True, same_partitions)
+
+
+def embedded(*, truncated: bool = False) -> Embedded:
+    return Embedded(TextMessage(SOURCE, "a", "a", None, None), np.zeros(3, dtype=np.float32), truncated)
+
+
+@pytest.mark.parametrize(
+    ("same", "partition"),
+    [
+        pytest.param(True, 2, id="the same partition where the topics have as many"),
+        pytest.param(False, None, id="else the partitioner's choice"),
+    ],
+)
+def test_the_output_goes_to(same: bool, partition: int | None) -> None:
+    assert output_record(embedded(), target(same_partitions=same), 1.0).partition == partition
+    assert output_record(Tombstone(SOURCE), target(same_partitions=same), 1.0).partition == partition
+
+
+def test_the_inputs_headers_pass_through_and_ours_replace_older_ones_of_the_same_name() -> None:
+    record = output_record(embedded(), target(), 1.0)
+    assert record.headers == [("trace", b"1"), ("embedding-contract", b"v1:abc")]
+
+
+def test_a_cut_text_is_marked() -> None:
+    headers = dict(output_record(embedded(truncated=True), target(), 1.0).headers)
+    assert headers["embedding-overflow"] == b"truncated"
+
+
+def test_a_tombstone_passes_under_the_same_key() -> None:
+    record = output_record(Tombstone(SOURCE), target(), 1.0)
+    assert (record.topic, record.key, record.value) == ("vectors", b"k", None)
+    assert record.headers == SOURCE.headers
+
+
+def test_a_dead_letter_is_the_original_and_connects_error_headers() -> None:
+    rejection = Rejection(SOURCE, Stage.PARSE, DeadLetterReason.TEXT_MISSING, "text: missing")
+    record = dead_letter(rejection, target())
+    assert (record.topic, record.key, record.value) == ("vectors-deadletter", SOURCE.key, SOURCE.value)
+    assert record.headers == [
+        *SOURCE.headers,
+        ("__connect.errors.topic", b"texts"),
+        ("__connect.errors.partition", b"2"),
+        ("__connect.errors.offset", b"42"),
+        ("__connect.errors.stage", b"VALUE_CONVERTER"),
+        ("__connect.errors.exception.class.name", b"TextMissing"),
+        ("__connect.errors.exception.message", b"text: missing"),
+    ]
+    assert without_value(record).value is None
+    assert without_value(record).headers == record.headers
+
+
+def test_an_output_that_its_topic_refuses_becomes_a_dead_letter_of_the_original() -> None:
+    rejection = too_large(embedded(), 2_000_000)
+    assert (rejection.record, rejection.reason) == (SOURCE, DeadLetterReason.OUTPUT_TOO_LARGE)
+    assert "2000000 bytes" in rejection.message
