@@ -1,0 +1,151 @@
+"""A real Apache Kafka for tests and benchmarks, which can go away and come back.
+
+``with KafkaBroker() as kafka: Producer({"bootstrap.servers": kafka.bootstrap_servers})``
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from kafka_node import HOST, DockerNode, JavaNode, Node
+from kafka_source import KafkaUnavailable, Source, choose, fetch_jars, jars_directory, kafka_version, this_machine
+from waiting import wait_until
+
+READY_TIMEOUT_SECONDS = 120
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+class KafkaBroker:
+    """A one-node Kafka: the cluster of KAFKA_BOOTSTRAP_SERVERS where that is set, else one started here.
+
+    ``own``: start one in any case, to pause or kill it. ``announce`` is told in a line which Kafka was chosen.
+    """
+
+    def __init__(self, *, own: bool = False, announce: Callable[[str], None] = _to_stderr) -> None:
+        self._own = own
+        self._announce = announce
+        self._node: Node | None = None
+        self._bootstrap_servers = ""
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect, as host:port; empty before ``start``."""
+        return self._bootstrap_servers
+
+    @property
+    def started_here(self) -> bool:
+        """Whether this broker is ours to pause and kill, and gone after ``stop``."""
+        return self._node is not None
+
+    def start(self) -> Self:
+        """Start Kafka and return once it answers.
+
+        Raises ``KafkaUnavailable`` saying what to install, or with the broker's last words.
+        """
+        self._choose()
+        try:
+            self._start_node()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the broker and delete its data, where it was started here."""
+        if self._node is not None:
+            self._node.remove()
+            self._node = None
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        self._ours().pause()
+
+    def resume(self) -> None:
+        """Let it go on after ``pause``."""
+        self._ours().resume()
+
+    def kill(self) -> None:
+        """End it at once; ``restart`` brings it back with the same address and data."""
+        self._ours().kill()
+
+    def restart(self) -> None:
+        """End it in good order where it still runs, start it with the same address and data, wait until it answers."""
+        node = self._ours()
+        if node.is_running():
+            node.terminate()
+        self._start_node()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _choose(self) -> None:
+        machine = this_machine(os.environ)
+        if self._own:
+            machine = replace(machine, bootstrap_servers=None)
+        source = choose(machine)
+        if source is Source.GIVEN:
+            self._bootstrap_servers = machine.bootstrap_servers or ""
+        else:
+            self._node = DockerNode() if source is Source.DOCKER else JavaNode(self._jars())
+            self._bootstrap_servers = f"{HOST}:{self._node.port}"
+        self._announce(f"Kafka: {source.value}, at {self._bootstrap_servers}")
+
+    def _jars(self) -> Path:
+        libs = jars_directory(os.environ)
+        if not libs.is_dir():
+            self._announce(f"Kafka {kafka_version()}: downloading its jars to {libs}")
+            fetch_jars(libs)
+        return libs
+
+    def _ours(self) -> Node:
+        if self._node is None:
+            raise RuntimeError("only a running broker that was started here can be paused, killed or restarted")
+        return self._node
+
+    def _start_node(self) -> None:
+        if self._node is not None:
+            self._node.start()
+        # Nothing listens at first, and librdkafka would print that.
+        config: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self._bootstrap_servers,
+            "log_level": 0,
+            "reconnect.backoff.max.ms": 250,
+        }
+        with AdminClient(config) as client:
+            try:
+                wait_until(lambda: self._answers(client), READY_TIMEOUT_SECONDS, "no answer from Kafka")
+            except TimeoutError as error:
+                raise KafkaUnavailable(self._problem(str(error))) from None
+
+    def _answers(self, client: AdminClient) -> bool:
+        """Whether the node serves every partition that it has."""
+        if self._node is not None and not self._node.is_running():
+            raise KafkaUnavailable(self._problem("Kafka ended instead of starting"))
+        try:
+            metadata = client.list_topics(timeout=1)
+        except KafkaException:
+            return False
+        if self._node is not None and metadata.cluster_id != self._node.cluster_id:
+            # Somebody took the port first; ours is about to end for it.
+            return False
+        partitions = [partition for topic in metadata.topics.values() for partition in topic.partitions.values()]
+        return bool(metadata.brokers) and all(partition.leader >= 0 for partition in partitions)
+
+    def _problem(self, what: str) -> str:
+        log = f"; its log ends:\n{self._node.log_tail()}" if self._node is not None else ""
+        return f"{what} at {self._bootstrap_servers}{log}"
