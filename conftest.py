@@ -38,6 +38,12 @@ def private_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
+def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line that is seen whether the test passes or fails."""
+    return _announcer(request)
+
+
+@pytest.fixture
 def unique(request: pytest.FixtureRequest) -> str:
     """Make part of a name that no other test uses, legal in topics, groups and file names; at most 100 characters."""
     readable = re.sub(r"[^a-zA-Z0-9]+", "-", request.node.name.removeprefix("test_"))[:80].strip("-").lower()

@@ -14,9 +14,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves ``models`` (id → directory); ``requested`` lists the files that were fetched."""
+    """Serves ``models`` (id → directory); ``requested`` lists the files that were fetched.
 
-    def __init__(self, models: Mapping[str, Path]) -> None:
+    With ``status`` it answers that, and nothing else, to everything.
+    """
+
+    def __init__(self, models: Mapping[str, Path], *, status: int | None = None) -> None:
+        self._status = status
         self.requested: list[str] = []
         hub = self
 
@@ -41,6 +45,11 @@ class Hub:
 
     def answer(self, request: http.server.BaseHTTPRequestHandler, *, body: bool) -> None:
         """Answer one request."""
+        if self._status is not None:
+            request.send_response(self._status)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         path = urllib.parse.urlparse(request.path).path.lstrip("/")
         if path.startswith("api/models/"):
             self._api(request, path.removeprefix("api/models/"))

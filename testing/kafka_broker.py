@@ -73,6 +73,8 @@ class KafkaBroker:
     def resume(self) -> None:
         """Let it go on after ``pause``."""
         self._ours().resume()
+        # Its own controller may have fenced it meanwhile.
+        self._wait_until_it_answers()
 
     def kill(self) -> None:
         """End it at once; ``restart`` brings it back with the same address and data."""
@@ -120,6 +122,9 @@ class KafkaBroker:
     def _start_node(self) -> None:
         if self._node is not None:
             self._node.start()
+        self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self) -> None:
         # Nothing listens at first, and librdkafka would print that.
         config: dict[str, str | int | float | bool] = {
             "bootstrap.servers": self._bootstrap_servers,

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from confluent_kafka import Message
 
 from embedding_service.contract.settings import ModelSettings, Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.encoders.protocol import LoadedModel, Matrix
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
@@ -20,8 +21,9 @@ from kafka_helpers import Record, create_topics, end_offsets, group_lag, produce
 from waiting import wait_until
 from worker_process import WorkerProcess
 
-# Tests reach no hub, whatever the machine can reach; the one of the hub's own path brings a hub.
+# Tests reach no hub and no cache of one, whatever the machine has; those of the hub's own path bring a hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = "/nonexistent"
 
 STREAM_SECONDS = 60.0
 PARTITIONS = 3
@@ -95,6 +97,25 @@ class Stream:
     def wait_caught_up(self, timeout: float = STREAM_SECONDS) -> None:
         """Wait until everything in the input topic is dealt with and committed."""
         wait_until(lambda: group_lag(self.bootstrap_servers, self.group, self.input) == 0, timeout, "group lag is 0")
+
+
+class Gate:
+    """The real model behind a gate: a batch waits until it is opened. A model as slow as a test needs it."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        """Put ``model`` behind the gate."""
+        self._encoder = model.encoder
+        self.dimension = model.encoder.dimension
+        self.max_length = model.encoder.max_length
+        self.count_tokens = model.encoder.count_tokens
+        self.open = threading.Event()
+        self.entered = threading.Event()
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """See ``Encoder``."""
+        self.entered.set()
+        assert self.open.wait(STREAM_SECONDS)
+        return self._encoder.encode(texts)
 
 
 def text_value(identity: str, text: str) -> bytes:

@@ -52,7 +52,10 @@ class ConsumerLoop:
         # Polled, and waiting for room.
         self._held: deque[Message] = deque()
         self._full_since: float | None = None
-        self._paused = False
+        self._paused: set[int] = set()
+        # What is in the model takes about a window; as long again for what lies behind it, and for a slow broker.
+        self._drain_seconds = 2 * settings.engine.window_seconds + 10
+        self._deadline: float | None = None
         self._commit_started: float | None = None
         self._last_commit = 0.0
         self.assigned = threading.Event()
@@ -81,10 +84,12 @@ class ConsumerLoop:
             while not stop.is_set() and not self._failure.occurred():
                 self.heartbeat.beat()
                 self._step()
+            self._deadline = time.monotonic() + self._drain_seconds
             if not self._failure.occurred():
-                self._give_up(self._offsets.partitions())
+                self._drain(self._offsets.partitions())
         finally:
             self._consumer.close()
+            self._metrics.in_flight.set(0)
 
     def _step(self) -> None:
         self._commit()
@@ -92,7 +97,8 @@ class ConsumerLoop:
         if self._held:
             self._wait_for_room()
             return
-        self._set_paused(paused=False)
+        self._full_since = None
+        self._resume()
         self._held.extend(self._poll())
         self._admit()
 
@@ -105,20 +111,28 @@ class ConsumerLoop:
         now = time.monotonic()
         self._full_since = self._full_since or now
         if now - self._full_since > _PAUSE_AFTER_SECONDS:
-            self._set_paused(paused=True)
+            self._pause()
         self._offsets.wait_progress(_ROOM_SECONDS)
         message = self._consumer.poll(0)
         if message is not None:
             self._held.append(message)
 
-    def _set_paused(self, *, paused: bool) -> None:
-        if not paused:
-            self._full_since = None
-        if paused != self._paused:
-            change = self._consumer.pause if paused else self._consumer.resume
-            change(self._consumer.assignment())
-            self._paused = paused
-            self._metrics.paused.set(paused)
+    def _pause(self) -> None:
+        """Pause what isn't paused yet: partitions that were gained meanwhile come unpaused."""
+        fetching = [position for position in self._consumer.assignment() if position.partition not in self._paused]
+        if fetching:
+            self._consumer.pause(fetching)
+            self._paused.update(position.partition for position in fetching)
+        self._metrics.paused.set(1)
+
+    def _resume(self, partitions: Collection[int] | None = None) -> None:
+        """Resume the paused ones of these partitions, or all."""
+        paused = self._paused if partitions is None else self._paused.intersection(partitions)
+        if paused:
+            topic = self._settings.kafka.input_topic
+            self._consumer.resume([TopicPartition(topic, partition) for partition in paused])
+            self._paused -= paused
+        self._metrics.paused.set(len(self._paused) > 0)
 
     def _admit(self) -> None:
         """Pass held messages on while there is room for them in flight."""
@@ -135,7 +149,6 @@ class ConsumerLoop:
             size += record.size
         self._metrics.in_flight.set(messages)
         if admitted:
-            self._metrics.consumed.inc(len(admitted))
             self._inbox.put(admitted)
 
     def _record(self, message: Message) -> InputRecord | None:
@@ -219,11 +232,11 @@ class ConsumerLoop:
         topic = self._settings.kafka.input_topic
         return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
 
-    def _give_up(self, partitions: Collection[int]) -> None:
+    def _drain(self, partitions: Collection[int]) -> None:
         """Drop what isn't in the model yet, finish what is, commit it."""
         self._drop(partitions)
-        # What is in the model takes about a window; as long again for what lies behind it, and for a slow broker.
-        deadline = time.monotonic() + 2 * self._settings.engine.window_seconds + 10
+        # Leaving the group revokes what is left: one deadline for both.
+        deadline = self._deadline or time.monotonic() + self._drain_seconds
         while not self._offsets.wait_settled(partitions, _POLL_SECONDS):
             self.heartbeat.beat()
             if self._failure.occurred() or time.monotonic() > deadline:
@@ -240,14 +253,12 @@ class ConsumerLoop:
         logger.info("partitions assigned: %s", numbers)
         self._offsets.assign(numbers)
         self._metrics.rebalances.labels("assigned").inc()
-        # New partitions start unpaused: where there is no room they are paused again.
-        self._paused = False
         self.assigned.set()
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [position.partition for position in partitions]
         logger.info("partitions revoked: %s", numbers)
-        self._give_up(numbers)
+        self._drain(numbers)
         self._forget(numbers)
         self._metrics.rebalances.labels("revoked").inc()
 
@@ -259,6 +270,8 @@ class ConsumerLoop:
         self._metrics.rebalances.labels("lost").inc()
 
     def _forget(self, partitions: Collection[int]) -> None:
+        # librdkafka would remember the pause until the partition comes back.
+        self._resume(partitions)
         self._offsets.revoke(partitions)
         self.lag = {partition: lag for partition, lag in self.lag.items() if partition not in partitions}
         self._show_lag()

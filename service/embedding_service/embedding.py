@@ -53,16 +53,24 @@ class Embedder:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _embed_texts(self, messages: list[TextMessage]) -> list[Outcome]:
-        counts = self._encoder.count_tokens([message.text for message in messages])
+        try:
+            counts = self._encoder.count_tokens([message.text for message in messages])
+        except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything at a text; the text is isolated
+            if len(messages) == 1:
+                return [self._failed(messages[0], error)]
+            half = len(messages) // 2
+            return self._embed_texts(messages[:half]) + self._embed_texts(messages[half:])
+        return self._embed_counted(messages, counts)
+
+    def _embed_counted(self, messages: list[TextMessage], counts: list[int]) -> list[Outcome]:
         lengths = [min(count, self._encoder.max_length) for count in counts]
         outcomes: dict[int, Outcome] = {}
         # Last in, first out: what a failure puts back comes next.
         batches = pack(lengths, self._max_batch_tokens)[::-1]
         while batches:
             batch = batches.pop()
-            texts = [messages[index].text for index in batch]
             try:
-                vectors = self._encoder.encode(texts)
+                vectors = self._encoder.encode([messages[index].text for index in batch])
             except EncoderOutOfMemory as error:
                 batches.extend(self._smaller(batch, lengths, error))
                 continue
@@ -70,8 +78,7 @@ class Embedder:
                 if len(batch) > 1:
                     batches.extend((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
                 else:
-                    self._check_encoder(error)
-                    outcomes[batch[0]] = _failed(messages[batch[0]], error)
+                    outcomes[batch[0]] = self._failed(messages[batch[0]], error)
                 continue
             for index, vector in zip(batch, vectors, strict=True):
                 outcomes[index] = _outcome(messages[index], vector, truncated=counts[index] > lengths[index])
@@ -79,9 +86,16 @@ class Embedder:
             self._on_batch(BatchReport(len(batch), sum(lengths[index] for index in batch), longest * len(batch)))
         return [outcomes[index] for index in range(len(messages))]
 
+    def _failed(self, message: TextMessage, error: Exception) -> Rejection:
+        """What becomes of a text that fails alone, where the model can take another."""
+        self._check_encoder(error)
+        cause = f"{type(error).__name__}: {error}"[:1000]
+        return Rejection(message.record, Stage.EMBED, DeadLetterReason.ENCODING_FAILED, cause)
+
     def _check_encoder(self, error: Exception) -> None:
         """Tell a text that the model can't take from a model that can't take any (a lost GPU, for instance)."""
         try:
+            self._encoder.count_tokens(["warm-up"])
             self._encoder.encode(["warm-up"])
         except Exception:  # noqa: BLE001 - whatever it is, the model is at fault and not the text
             raise Termination(
@@ -110,9 +124,3 @@ def _outcome(message: TextMessage, vector: np.ndarray, *, truncated: bool) -> Ou
             message.record, Stage.EMBED, DeadLetterReason.VECTOR_NOT_FINITE, "the model's vector isn't finite"
         )
     return Embedded(message, vector, truncated)
-
-
-def _failed(message: TextMessage, error: Exception) -> Rejection:
-    return Rejection(
-        message.record, Stage.EMBED, DeadLetterReason.ENCODING_FAILED, f"{type(error).__name__}: {error}"[:1000]
-    )

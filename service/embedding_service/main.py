@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from types import FrameType
 
 from embedding_service.contract.problems import SettingsError
 from embedding_service.contract.reasons import Termination, TerminationReason
-from embedding_service.contract.settings import Settings, parse_settings
+from embedding_service.contract.settings import Settings, parse_settings, place
 from embedding_service.logs import configure_logs
 from embedding_service.web import HttpServer
 from embedding_service.worker import Worker
@@ -73,8 +74,9 @@ def _failed(error: SettingsError | Termination, config: Path, termination_log: P
         reason, message, code = TerminationReason.CONFIGURATION_INVALID, str(error), _EXIT_USAGE
     else:
         reason, message, code = error.reason, error.message, _EXIT_FAILED
-        if message.startswith(("kafka.", "model.", "http.")):
-            message = f"{config}: {message}"
+        # A fault of a setting is told with the place to mend it.
+        if setting := re.match(r"[a-z]+\.[a-z_]+(?=: )", message):
+            message = place(setting[0], os.environ, str(config)) + message[setting.end() :]
     for line in message.splitlines():
         sys.stderr.write(f"{reason}: {line}\n")
     if termination_log.exists():

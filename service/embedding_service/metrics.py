@@ -37,7 +37,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self.consumed = Counter("embedding_messages_consumed", "Messages read from the input topic", registry=registry)
+        self.consumed = Counter(
+            "embedding_messages_consumed", "Messages taken on by the model stage", registry=registry
+        )
         self._embedded = Counter(
             "embedding_messages_embedded", "Messages whose embedding is delivered", registry=registry
         )

@@ -12,11 +12,11 @@ from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import Target
-from embedding_service.embedding import Embedder
+from embedding_service.embedding import BatchReport, Embedder
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.metrics import Metrics
-from embedding_service.stages import DeliveryStage, Failure, Heartbeat, Inbox, ModelStage, make_outbox
-from embedding_service.topics import Partitions, Preparation
+from embedding_service.stages import OUTBOX_WINDOWS, DeliveryStage, Failure, Heartbeat, Inbox, ModelStage, Outbox
+from embedding_service.topics import Partitions, TopicCheck
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Pipeline(threading.Thread):
     def run(self) -> None:
         """Until stopped or failed."""
         try:
-            partitions = Preparation(self._settings.kafka, self._stop_requested).run()
+            partitions = TopicCheck(self._settings.kafka, self._stop_requested).run()
             if partitions is not None:
                 self._flow(partitions)
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
@@ -82,21 +82,10 @@ class Pipeline(threading.Thread):
         return max((beat.age() for beat in beats), default=0.0)
 
     def _flow(self, partitions: Partitions) -> None:
-        inbox, outbox = Inbox(), make_outbox()
-        engine, encoder = self._settings.engine, self._model.encoder
-        model = ModelStage(
-            inbox,
-            outbox,
-            Embedder(encoder, engine.max_batch_tokens, self.metrics.batch),
-            # Half of what may be in flight is in the model, half is read meanwhile.
-            max_window=max(1, engine.max_in_flight // 2),
-            window_seconds=engine.window_seconds,
-            max_length=encoder.max_length,
-            metrics=self.metrics,
-            failure=self.failure,
-        )
+        inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
+        model = self._model_stage(inbox, outbox)
         producer = Producer(producer_config(self._settings.kafka), logger=logger)
-        at_least_once = AtLeastOnce(producer, self._destination(partitions), self._offsets, self.metrics.delivered)
+        at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)
         self._stages = (model, delivery)
@@ -105,6 +94,7 @@ class Pipeline(threading.Thread):
         try:
             self._loop.run(self._stop_requested)
         except BaseException as error:
+            # The other stages look at it, and end.
             self.failure.set(error)
             raise
         finally:
@@ -113,7 +103,28 @@ class Pipeline(threading.Thread):
             delivery.close()
             delivery.join()
 
-    def _destination(self, partitions: Partitions) -> Target:
+    def _model_stage(self, inbox: Inbox, outbox: Outbox) -> ModelStage:
+        engine, encoder, heartbeat = self._settings.engine, self._model.encoder, Heartbeat()
+
+        def on_batch(report: BatchReport) -> None:
+            # A window of a slow model takes long; a batch shows that it moves.
+            heartbeat.beat()
+            self.metrics.batch(report)
+
+        return ModelStage(
+            inbox,
+            outbox,
+            Embedder(encoder, engine.max_batch_tokens, on_batch),
+            # Half of what may be in flight is in the model, half is read meanwhile.
+            max_window=max(1, engine.max_in_flight // 2),
+            window_seconds=engine.window_seconds,
+            max_length=encoder.max_length,
+            heartbeat=heartbeat,
+            metrics=self.metrics,
+            failure=self.failure,
+        )
+
+    def _output_target(self, partitions: Partitions) -> Target:
         return Target(
             output_topic=self._settings.kafka.output_topic,
             dead_letter_topic=self._settings.kafka.dead_letter_topic,

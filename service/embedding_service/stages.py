@@ -19,7 +19,8 @@ from embedding_service.records import InputRecord, Outcome, Parsed, TextMessage
 
 _IDLE_SECONDS = 0.5
 _ACKNOWLEDGEMENT_SECONDS = 0.005
-_OUTBOX_WINDOWS = 2
+# So that neither the model nor the delivery waits for the other.
+OUTBOX_WINDOWS = 2
 
 Outbox = queue.Queue[list[Outcome]]
 
@@ -112,11 +113,12 @@ class ModelStage(threading.Thread):
         max_window: int,
         window_seconds: float,
         max_length: int,
+        heartbeat: Heartbeat,
         metrics: Metrics,
         failure: Failure,
     ) -> None:
         super().__init__(name="model", daemon=True)
-        self.heartbeat = Heartbeat()
+        self.heartbeat = heartbeat
         self._inbox = inbox
         self._outbox = outbox
         self._embedder = embedder
@@ -138,6 +140,8 @@ class ModelStage(threading.Thread):
             self._failure.set(error)
 
     def _embed(self, window: list[Parsed]) -> None:
+        # Counted here, since what waits before the model may be dropped and consumed again.
+        self._metrics.consumed.inc(len(window))
         started = time.monotonic()
         outcomes = self._embedder.embed(window)
         seconds = time.monotonic() - started
@@ -198,8 +202,3 @@ class DeliveryStage(threading.Thread):
         started = time.monotonic()
         self._delivery.deliver(outcomes)
         self._metrics.stage_seconds.labels("produce").observe(time.monotonic() - started)
-
-
-def make_outbox() -> Outbox:
-    """The queue between model and delivery; two windows, so that neither waits for the other."""
-    return queue.Queue(maxsize=_OUTBOX_WINDOWS)

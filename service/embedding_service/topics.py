@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
 from embedding_service.contract.kafka import common_config, consumer_config
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import KafkaSettings
+from embedding_service.contract.topics import dead_letter_max_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,7 @@ _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 # A topic that was made a moment ago may not be known to every broker.
 _MISSING_SECONDS = 5.0
-_TELL_SECONDS = 15.0
-# Room for the error headers beside the input's largest record.
-_DEAD_LETTER_HEADROOM = 64 * 1024
+_LOG_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +35,14 @@ class Partitions:
     output: int
 
 
-class Preparation:
+class TopicCheck:
     """Waits for the brokers and looks at the topics, until done or stopped."""
 
     def __init__(self, kafka: KafkaSettings, stop: threading.Event) -> None:
         self._kafka = kafka
         self._stop = stop
         self._admin = AdminClient(common_config(kafka), logger=logger)
-        self._told = -_TELL_SECONDS
+        self._last_logged = -_LOG_SECONDS
 
     def run(self) -> Partitions | None:
         """Partition counts once everything is there; ``None`` where stopped before.
@@ -62,7 +61,7 @@ class Preparation:
                 ):
                     raise
             except KafkaException as error:
-                self._tell(error.args[0])
+                self._log_unreachable(error.args[0])
             self._stop.wait(_RETRY_SECONDS)
         return None
 
@@ -103,13 +102,15 @@ class Preparation:
         topic = self._kafka.dead_letter_topic
         resource = ConfigResource(ResourceType.TOPIC, self._kafka.input_topic)
         config = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)[resource].result()
-        largest = int(config["max.message.bytes"].value) + _DEAD_LETTER_HEADROOM
+        largest = dead_letter_max_bytes(int(config["max.message.bytes"].value))
         wanted = NewTopic(topic, num_partitions=partitions, config={"max.message.bytes": str(largest)})
         try:
             self._admin.create_topics([wanted], request_timeout=_REQUEST_SECONDS)[topic].result()
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+            # Another worker was faster.
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return
+            raise
         logger.info("dead-letter topic '%s' created with %d partitions", topic, partitions)
 
     def _start_from_latest(self, partitions: int) -> None:
@@ -137,10 +138,10 @@ class Preparation:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         return int(offsets[1])
 
-    def _tell(self, error: KafkaError) -> None:
+    def _log_unreachable(self, error: KafkaError) -> None:
         now = time.monotonic()
-        if now - self._told >= _TELL_SECONDS:
-            self._told = now
+        if now - self._last_logged >= _LOG_SECONDS:
+            self._last_logged = now
             logger.warning(
                 "kafka.bootstrap_servers: '%s': can't be reached: expected running brokers; still trying: %s",
                 ",".join(self._kafka.bootstrap_servers),

@@ -31,21 +31,23 @@ _HEALTH = {
 _KAFKA = {True: "connected", False: "unreachable", None: "not used"}
 
 
-def application(worker: Worker) -> Starlette:
-    """The routes. Endpoints are plain functions: Starlette runs them in its thread pool."""
-    http = worker.settings.http
+class _Endpoints:
+    """What is answered. Plain functions: Starlette runs them in its thread pool."""
 
-    def livez(_request: Request) -> Response:
-        return _probe(worker.live(), "alive", "a stage of the loop hangs")
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
 
-    def readyz(_request: Request) -> Response:
-        return _probe(worker.ready(), "ready", worker.state.value)
+    def livez(self, _request: Request) -> Response:
+        return _probe(self._worker.live(), "alive", "a stage of the loop hangs")
 
-    def metrics(_request: Request) -> Response:
-        return Response(generate_latest(worker.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    def readyz(self, _request: Request) -> Response:
+        return _probe(self._worker.ready(), "ready", self._worker.state.value)
 
-    def health(_request: Request) -> Response:
-        stats = worker.stats()
+    def metrics(self, _request: Request) -> Response:
+        return Response(generate_latest(self._worker.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def health(self, _request: Request) -> Response:
+        stats = self._worker.stats()
         lost = stats.state is State.RUNNING and not stats.kafka_connected
         return JSONResponse(
             {
@@ -55,33 +57,37 @@ def application(worker: Worker) -> Starlette:
                 "embeddings_generated": stats.embeddings_generated,
                 "error_count": stats.error_count,
                 "last_processed_timestamp": stats.last_processed_timestamp,
-                "model": worker.settings.model.name,
+                "model": self._worker.settings.model.name,
             }
         )
 
-    def stats(_request: Request) -> Response:
-        return JSONResponse(worker.stats().model_dump(mode="json"))
+    def stats(self, _request: Request) -> Response:
+        return JSONResponse(self._worker.stats().model_dump(mode="json"))
 
-    def config(_request: Request) -> Response:
-        return JSONResponse(worker.settings.redacted())
+    def config(self, _request: Request) -> Response:
+        return JSONResponse(self._worker.settings.redacted())
 
-    def start(_request: Request) -> Response:
-        return JSONResponse({"status": worker.start()})
+    def start(self, _request: Request) -> Response:
+        return JSONResponse({"status": self._worker.start()})
 
-    def stop(_request: Request) -> Response:
-        return JSONResponse({"status": worker.stop()})
+    def stop(self, _request: Request) -> Response:
+        return JSONResponse({"status": self._worker.stop()})
 
+
+def application(worker: Worker) -> Starlette:
+    """The routes, each guarded as ``http.control`` says."""
+    http, endpoints = worker.settings.http, _Endpoints(worker)
     return Starlette(
         debug=http.debug,
         routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/health", _guarded(health, http)),
-            Route("/stats", _guarded(stats, http)),
-            Route("/config", _guarded(config, http)),
-            Route("/start", _guarded(_control(start, http), http), methods=["POST"]),
-            Route("/stop", _guarded(_control(stop, http), http), methods=["POST"]),
+            Route("/livez", endpoints.livez),
+            Route("/readyz", endpoints.readyz),
+            Route("/metrics", endpoints.metrics),
+            Route("/health", _guarded(endpoints.health, http)),
+            Route("/stats", _guarded(endpoints.stats, http)),
+            Route("/config", _guarded(endpoints.config, http)),
+            Route("/start", _guarded(_control(endpoints.start, http), http), methods=["POST"]),
+            Route("/stop", _guarded(_control(endpoints.stop, http), http), methods=["POST"]),
         ],
     )
 

@@ -37,6 +37,10 @@ CASES = {
     "an id that is a number": (b'{"id": 7, "text": "a"}', None),
     "an id that is an object": (b'{"id": {}, "text": "a"}', "InvalidId"),
     "no timestamp and no source": (b'{"id": "n", "text": "a"}', None),
+    "a field nested too deep to be written": (
+        b'{"text": "a", "source": %s1%s}' % (b"[" * 300, b"]" * 300),
+        "OutputInvalid",
+    ),
     "an output over the topic's limit": (json.dumps({"text": INCOMPRESSIBLE}).encode(), "OutputTooLarge"),
 }
 
@@ -81,7 +85,8 @@ def test_each_bad_record_is_told_apart_and_the_counters_add_up(
     counts = pipeline.metrics.counts()
     assert counts.dead_by_reason == dict.fromkeys(dead.values(), 1)
     assert (counts.embedded, counts.tombstones) == (len(embedded) + 1, 1)
-    assert counts.embedded + counts.tombstones + len(dead) == len(CASES) + 2
+    consumed = pipeline.metrics.registry.get_sample_value("embedding_messages_consumed_total")
+    assert counts.embedded + counts.tombstones + len(dead) == len(CASES) + 2 == consumed
 
 
 def test_a_dead_letter_that_its_topic_cannot_take_keeps_its_headers(

@@ -78,6 +78,17 @@ def test_the_text_that_the_model_cannot_take_is_dead_lettered_and_the_rest_go_on
     assert outcomes[2].message == "ValueError: no"
 
 
+def test_the_text_that_the_tokenizer_cannot_take_is_dead_lettered_and_the_rest_go_on() -> None:
+    class Allergic(WordEncoder):
+        def count_tokens(self, texts: Sequence[str]) -> list[int]:
+            fail_at("poison", TypeError("TextEncodeInput"))(texts)
+            return super().count_tokens(texts)
+
+    window = [message(text, index) for index, text in enumerate(["a", "b", "poison", "c"])]
+    outcomes = Embedder(Allergic(), 100, lambda _report: None).embed(window)
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Rejection, Embedded]
+
+
 def test_a_model_that_fails_at_every_text_ends_the_process_instead_of_dead_lettering_the_topic() -> None:
     encoder = WordEncoder(fail_at("", RuntimeError("CUDA error: device-side assert")))
     with pytest.raises(Termination) as raised:

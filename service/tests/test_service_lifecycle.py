@@ -2,16 +2,24 @@
 
 import re
 import socket
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import embedding_service.worker
 from embedding_service.contract.reasons import TerminationReason, parse_termination
+from embedding_service.encoders import pytorch
+from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.web import HttpServer
+from embedding_service.worker import Worker
 from kafka_broker import KafkaBroker
 from kafka_helpers import delete_topics
 from kafka_node import free_port
-from service_fixtures import STREAM_SECONDS, Stream, make_stream
+from service_fixtures import STREAM_SECONDS, Gate, Stream, make_stream
 from waiting import wait_until
 from worker_process import WorkerProcess
 
@@ -119,6 +127,36 @@ def test_an_open_control_warns_at_start_and_get_does_not_stop(worker: Callable[.
     assert process.request("/stop")[0] == 405
 
 
+def test_livez_fails_where_a_stage_hangs_and_recovers_with_it(
+    stream: Stream, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(model)
+    monkeypatch.setattr(embedding_service.worker, "_LIVE_SECONDS", 1.0)
+    monkeypatch.setattr(pytorch, "load", lambda _settings: replace(model, encoder=gate))
+    worker = Worker(stream.settings(http={"host": "127.0.0.1", "port": free_port()}))
+    server = HttpServer(worker)
+    server.start()
+    try:
+        worker.load()
+        worker.start()
+        stream.feed_texts(["a"])
+        wait_until(lambda: livez(worker) == 503, STREAM_SECONDS, "/livez says that it hangs")
+        gate.open.set()
+        wait_until(lambda: livez(worker) == 200, STREAM_SECONDS, "/livez says that it moves")
+    finally:
+        worker.stop()
+        server.stop()
+
+
+def livez(worker: Worker) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.settings.http.port}/livez") as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
 def test_a_broker_that_goes_away_does_not_unready_and_nothing_is_lost_when_it_comes_back(
     private_kafka: KafkaBroker, unique: str, tmp_path: Path
 ) -> None:
@@ -180,6 +218,11 @@ def test_a_missing_topic_ends_the_process_with_a_reason(
     assert (code, reason) == (1, TerminationReason.TOPIC_MISSING)
     assert message.startswith(f"{process.config}: kafka.{key}: '{topic}': no such topic")
     assert f"kafka-cli create-topic {topic}" in message
+
+
+def test_a_fault_of_a_variable_names_the_variable(worker: Callable[..., WorkerProcess]) -> None:
+    _, _, message = ended(worker(environ={"EMBEDDING_KAFKA__INPUT_TOPIC": "no-such-topic"}))
+    assert message.startswith("EMBEDDING_KAFKA__INPUT_TOPIC: 'no-such-topic': no such topic")
 
 
 def test_a_missing_dead_letter_topic_ends_the_process_where_the_worker_must_not_make_it(

@@ -1,8 +1,7 @@
 """The loop on a real Kafka: offsets, backpressure, order, brokers that hang, transactions."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,34 +12,17 @@ from kafka.partitioner import murmur2
 
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import LoadedModel, Matrix
+from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
 from kafka_helpers import committed_offsets, create_topics, end_offsets, group_lag, read_all
-from service_fixtures import PARTITIONS, STREAM_SECONDS, Stream, make_stream, text_value
+from service_fixtures import PARTITIONS, STREAM_SECONDS, Gate, Stream, make_stream, text_value
 from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 StartPipeline = Callable[..., Pipeline]
-
-
-class Gate:
-    """The real model behind a gate: a batch waits until it is opened. A model as slow as a test needs it."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        self._encoder = model.encoder
-        self.dimension = model.encoder.dimension
-        self.max_length = model.encoder.max_length
-        self.count_tokens = model.encoder.count_tokens
-        self.open = threading.Event()
-        self.entered = threading.Event()
-
-    def encode(self, texts: Sequence[str]) -> Matrix:
-        self.entered.set()
-        assert self.open.wait(STREAM_SECONDS)
-        return self._encoder.encode(texts)
 
 
 def paused(pipeline: Pipeline) -> bool:
@@ -92,6 +74,38 @@ def test_no_more_than_max_in_flight_is_in_flight_and_the_rest_waits(
     assert stream.output_count() == 500
 
 
+def test_partitions_paused_for_lack_of_room_go_on_after_a_rebalance(
+    stream: Stream, start_pipeline: StartPipeline, model: LoadedModel
+) -> None:
+    gate = Gate(model)
+    other = start_pipeline()
+    pipeline = start_pipeline(stream.settings(engine={"max_in_flight": 5}), with_model=replace(model, encoder=gate))
+    stream.feed_texts([f"text {number}" for number in range(300)])
+    wait_until(lambda: paused(pipeline), STREAM_SECONDS, "fetching is paused")
+    # It leaves while the first one is paused, and its partitions come to that one.
+    other.stop()
+    other.join()
+    gate.open.set()
+    stream.wait_caught_up()
+    assert len({message.key() for message in stream.outputs()}) == 300
+
+
+def test_large_texts_and_a_broker_that_is_gone_do_not_keep_a_worker_from_stopping(
+    private_kafka: KafkaBroker, unique: str, model: LoadedModel
+) -> None:
+    stream = make_stream(private_kafka, unique)
+    gate = Gate(model)
+    stream.feed([text_value(str(number), "x " * 15_000) for number in range(2_100)])
+    settings = stream.settings(engine={"window_seconds": 0.5}, model={"max_length": 8})
+    with running(settings, replace(model, encoder=gate)) as pipeline:
+        assert gate.entered.wait(STREAM_SECONDS)
+        private_kafka.kill()
+        gate.open.set()
+        pipeline.stop()
+        pipeline.join(STREAM_SECONDS)
+        assert not pipeline.is_alive()
+
+
 def test_bytes_in_flight_are_bounded_too(stream: Stream, start_pipeline: StartPipeline, model: LoadedModel) -> None:
     gate = Gate(model)
     stream.feed([text_value(str(number), "x " * 50_000) for number in range(20)])
@@ -141,6 +155,7 @@ def test_a_broker_that_hangs_in_mid_stream_loses_nothing_and_doubles_at_most_wha
         private_kafka.resume()
         stream.wait_caught_up()
         outputs = ids(stream.outputs())
+    assert pipeline.metrics.registry.get_sample_value("embedding_rebalances_total", {"event": "lost"}) == 1
     assert set(outputs) == {f"t-{number}" for number in range(300)}
     assert len(outputs) - 300 <= in_flight
 

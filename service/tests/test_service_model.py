@@ -5,12 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
 from embedding_service.encoders import pytorch
 from embedding_service.encoders.protocol import LoadedModel
@@ -145,3 +147,58 @@ def test_normalize_is_asked_of_a_model_that_does_not_normalise_by_itself(model: 
     }
     assert norms[True] == pytest.approx(1, abs=1e-5)
     assert norms[False] != pytest.approx(1, abs=1e-2)
+
+
+def contract_with(model: LoadedModel, directory: Path, edit: Callable[[Path], None]) -> str:
+    shutil.copytree(model.path, directory)
+    edit(directory)
+    return pytorch.load(ModelSettings(name=str(directory))).contract.fingerprint()
+
+
+def set_json(file: str, **values: object) -> Callable[[Path], None]:
+    def edit(directory: Path) -> None:
+        document = json.loads((directory / file).read_text(encoding="utf-8"))
+        (directory / file).write_text(json.dumps({**document, **values}), encoding="utf-8")
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(set_json("config.json", hidden_act="relu"), id="the activation"),
+        pytest.param(set_json("1_Pooling/config.json", pooling_mode_mean_tokens=False, pooling_mode_cls_token=True), id="the pooling"),
+        pytest.param(set_json("tokenizer_config.json", do_lower_case=False), id="the tokenizer's settings"),
+    ],
+)  # fmt: skip
+def test_the_contract_changes_with(model: LoadedModel, tmp_path: Path, edit: Callable[[Path], None]) -> None:
+    assert contract_with(model, tmp_path / "edited", edit) != model.contract.fingerprint()
+
+
+def test_the_contract_stays_when_the_same_model_is_saved_by_another_version(model: LoadedModel, tmp_path: Path) -> None:
+    edit = set_json("config.json", transformers_version="9.9.9", _name_or_path="elsewhere")
+    assert contract_with(model, tmp_path / "saved", edit) == model.contract.fingerprint()
+
+
+def test_pickled_weights_are_refused(model: LoadedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "pickled"
+    shutil.copytree(model.path, copy)
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(Termination, match="weights as a pickle") as raised:
+        pytorch.load(ModelSettings(name=str(copy)))
+    assert raised.value.reason is TerminationReason.MODEL_LOAD_FAILED
+
+
+@pytest.mark.parametrize(
+    ("status", "source"),
+    [
+        pytest.param(401, "ModelNotFound", id="unauthorised is an answer"),
+        pytest.param(403, "ModelNotFound", id="forbidden is an answer"),
+        pytest.param(404, "ModelNotFound", id="not found is an answer"),
+        pytest.param(429, "package", id="too many requests is none"),
+        pytest.param(503, "package", id="a failure of the hub is none"),
+    ],
+)
+def test_only_where_the_hub_gives_no_answer_does_the_package_stand_in(tmp_path: Path, status: int, source: str) -> None:
+    with Hub({}, status=status) as hub:
+        assert find(tmp_path, hub.url, name=DEFAULT_MODEL)[0] == source

@@ -1,5 +1,7 @@
 """Outcomes to the records that say them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.delivery.output import (
     Target,
     dead_letter,
-    output_record,
+    to_record,
     too_large,
     without_value,
 )
@@ -33,22 +35,22 @@ def embedded(*, truncated: bool = False) -> Embedded:
     ],
 )
 def test_the_output_goes_to(same: bool, partition: int | None) -> None:
-    assert output_record(embedded(), target(same_partitions=same), 1.0).partition == partition
-    assert output_record(Tombstone(SOURCE), target(same_partitions=same), 1.0).partition == partition
+    assert to_record(embedded(), target(same_partitions=same), 1.0)[1].partition == partition
+    assert to_record(Tombstone(SOURCE), target(same_partitions=same), 1.0)[1].partition == partition
 
 
 def test_the_inputs_headers_pass_through_and_ours_replace_older_ones_of_the_same_name() -> None:
-    record = output_record(embedded(), target(), 1.0)
+    _, record = to_record(embedded(), target(), 1.0)
     assert record.headers == [("trace", b"1"), ("embedding-contract", b"v1:abc")]
 
 
 def test_a_cut_text_is_marked() -> None:
-    headers = dict(output_record(embedded(truncated=True), target(), 1.0).headers)
+    headers = dict(to_record(embedded(truncated=True), target(), 1.0)[1].headers)
     assert headers["embedding-overflow"] == b"truncated"
 
 
 def test_a_tombstone_passes_under_the_same_key() -> None:
-    record = output_record(Tombstone(SOURCE), target(), 1.0)
+    _, record = to_record(Tombstone(SOURCE), target(), 1.0)
     assert (record.topic, record.key, record.value) == ("vectors", b"k", None)
     assert record.headers == SOURCE.headers
 
@@ -74,3 +76,14 @@ def test_an_output_that_its_topic_refuses_becomes_a_dead_letter_of_the_original(
     rejection = too_large(embedded(), 2_000_000)
     assert (rejection.record, rejection.reason) == (SOURCE, DeadLetterReason.OUTPUT_TOO_LARGE)
     assert "2000000 bytes" in rejection.message
+
+
+def test_an_output_that_cannot_be_written_as_json_becomes_a_dead_letter() -> None:
+    nested: list[Any] = []
+    for _ in range(300):
+        nested = [nested]
+    unwritable = Embedded(TextMessage(SOURCE, "a", "a", nested, None), np.zeros(3, dtype=np.float32), truncated=False)
+    outcome, record = to_record(unwritable, target(), 1.0)
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is DeadLetterReason.OUTPUT_INVALID
+    assert (record.topic, record.value) == ("vectors-deadletter", SOURCE.value)

@@ -17,13 +17,12 @@ FULL_PRECISION = "full"
 class EmbeddingContract:
     """What determines a vector, apart from its text.
 
-    ``files`` maps each file of weights, tokenizer and modules (relative path) to its SHA-256; ``max_length`` is in
-    tokens.
+    ``files`` maps each file of weights, tokenizer and modules (relative path) to its SHA-256, of JSON without the keys
+    that say nothing of vectors; ``max_length`` is in tokens.
     """
 
     files: Mapping[str, str]
     dimension: int
-    modules: tuple[str, ...]
     normalize: bool
     prompt: str | None
     max_length: int

@@ -50,5 +50,7 @@ def producer_config(kafka: KafkaSettings) -> ClientConfig:
         "linger.ms": 5,
         "compression.type": "lz4",
         "partitioner": "murmur2_random",
-        "queue.buffering.max.kbytes": 64 * 1024,
+        # The consumer's bound on messages in flight bounds this queue; a second bound could only block on the first.
+        "queue.buffering.max.messages": 0,
+        "queue.buffering.max.kbytes": 2**31 - 1,
     }

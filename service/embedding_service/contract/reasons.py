@@ -17,6 +17,7 @@ class DeadLetterReason(StrEnum):
     INVALID_ID = "InvalidId"
     ENCODING_FAILED = "EncodingFailed"
     VECTOR_NOT_FINITE = "VectorNotFinite"
+    OUTPUT_INVALID = "OutputInvalid"
     OUTPUT_TOO_LARGE = "OutputTooLarge"
 
 

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from embedding_service.contract.problems import Problem, SettingsError, problems_of, rule
+from embedding_service.contract.topics import dead_letter_topic
 
 ENVIRONMENT_PREFIX = "EMBEDDING_"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -53,7 +54,7 @@ class KafkaSettings(_Section):
     bootstrap_servers: Annotated[tuple[str, ...], BeforeValidator(_split_servers)] = ("localhost:9092",)
     input_topic: TopicName = "text-messages"
     output_topic: TopicName = "embeddings"
-    dead_letter_topic: TopicName = Field(default_factory=lambda data: f"{data['output_topic']}-deadletter")
+    dead_letter_topic: TopicName = Field(default_factory=lambda data: dead_letter_topic(data["output_topic"]))
     create_dead_letter_topic: bool = Field(
         default=True,
         description="make the dead-letter topic at start where it is missing; false where another makes topics",
@@ -167,6 +168,12 @@ def parse_settings(text: str, environ: Mapping[str, str], source: str = "config.
     except ValidationError as error:
         found = problems_of(error, Settings, SECRET_KEYS)
         raise SettingsError([_locate(problem, origins, source, http_name) for problem in found]) from None
+
+
+def place(key: str, environ: Mapping[str, str], source: str) -> str:
+    """Where a setting came from: its variable, or the file and the key."""
+    variable = ENVIRONMENT_PREFIX + key.upper().replace(".", "__")
+    return variable if variable in environ else f"{source}: {key}"
 
 
 def _document(text: str, source: str) -> tuple[dict[str, Any], str]:

@@ -16,7 +16,7 @@ from embedding_service.delivery.output import (
     OutputRecord,
     Target,
     dead_letter,
-    output_record,
+    to_record,
     too_large,
     without_value,
 )
@@ -44,10 +44,7 @@ class AtLeastOnce:
         """See ``Delivery``."""
         now = time.time()
         for outcome in outcomes:
-            if isinstance(outcome, Rejection):
-                self._produce(outcome, dead_letter(outcome, self._target))
-            else:
-                self._produce(outcome, output_record(outcome, self._target, now))
+            self._produce(*to_record(outcome, self._target, now))
         self.poll(0)
 
     def poll(self, timeout: float) -> None:
@@ -69,23 +66,17 @@ class AtLeastOnce:
         def acknowledged(error: KafkaError | None, _message: Message) -> None:
             self._acknowledged(error, outcome, record)
 
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    key=record.key,
-                    value=record.value,
-                    headers=list(record.headers),
-                    partition=-1 if record.partition is None else record.partition,
-                    on_delivery=acknowledged,
-                )
-            except BufferError:
-                self.poll(0.1)
-            except KafkaException as error:
-                self._refused(error.args[0], outcome, record)
-                return
-            else:
-                return
+        try:
+            self._producer.produce(
+                record.topic,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+                partition=-1 if record.partition is None else record.partition,
+                on_delivery=acknowledged,
+            )
+        except KafkaException as error:
+            self._refused(error.args[0], outcome, record)
 
     def _acknowledged(self, error: KafkaError | None, outcome: Outcome, record: OutputRecord) -> None:
         if error is None:
@@ -120,7 +111,7 @@ def _size(record: OutputRecord) -> int:
 def _termination(error: KafkaError, topic: str) -> Termination:
     if error.code() in _MISSING:
         return Termination(
-            TerminationReason.TOPIC_MISSING, f"topic '{topic}' is gone; expected it to exist: {error.str()}"
+            TerminationReason.TOPIC_MISSING, f"topic '{topic}': {error.str()}; expected it to exist with its partitions"
         )
     if error.code() in _ACCESS:
         return Termination(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import orjson
+
 from embedding_service.contract.headers import Headers, Stage, dead_letter_headers, output_headers
 from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.records import Embedded, InputRecord, Outcome, Rejection, Tombstone, output_key, output_value
@@ -30,8 +32,21 @@ class Target:
     same_partitions: bool
 
 
-def output_record(outcome: Embedded | Tombstone, target: Target, now: float) -> OutputRecord:
-    """The output of an embedded text or a tombstone; ``now`` in seconds since the epoch."""
+def to_record(outcome: Outcome, target: Target, now: float) -> tuple[Outcome, OutputRecord]:
+    """The record to produce for an outcome, and the outcome: another one where its output can't be written.
+
+    ``now`` in seconds since the epoch.
+    """
+    if not isinstance(outcome, Rejection):
+        try:
+            return outcome, _output(outcome, target, now)
+        except orjson.JSONEncodeError as error:
+            # A passed-through field that was read but can't be written: nested too deep.
+            outcome = Rejection(outcome.record, Stage.PRODUCE, DeadLetterReason.OUTPUT_INVALID, str(error))
+    return outcome, dead_letter(outcome, target)
+
+
+def _output(outcome: Embedded | Tombstone, target: Target, now: float) -> OutputRecord:
     source = outcome.record
     partition = source.partition if target.same_partitions else None
     if isinstance(outcome, Tombstone):

@@ -1,10 +1,8 @@
 """sentence-transformers on PyTorch: the reference that every other backend is measured against."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,15 +14,13 @@ from embedding_service.contract.fingerprint import EmbeddingContract
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
-from embedding_service.encoders.weights import find_weights
+from embedding_service.encoders.weights import find_weights, hash_files
 
 logger = logging.getLogger(__name__)
 
 # For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
 _UNLIMITED = 1_000_000
 _CHARACTERS_PER_TOKEN = 4
-# Files that determine vectors; the rest are descriptions.
-_CONTRACT_FILES = ("*.safetensors", "tokenizer.json", "vocab.txt", "*.model")
 
 
 class PyTorchEncoder:
@@ -74,19 +70,21 @@ def load(settings: ModelSettings) -> LoadedModel:
     device = _device(settings.device)
     weights = find_weights(settings)
     try:
-        model = SentenceTransformer(str(weights.path), device=device, local_files_only=True)
+        model = SentenceTransformer(
+            str(weights.path), device=device, local_files_only=True, model_kwargs={"use_safetensors": True}
+        )
         _set_max_length(model, settings.max_length)
         encoder = PyTorchEncoder(model, prompt=settings.prompt, normalize=settings.normalize)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EncoderOutOfMemory) as error:
+        files = hash_files(weights.path)
+    except Exception as error:  # broken files make the libraries below raise anything; each end needs its reason
         raise Termination(
             TerminationReason.MODEL_LOAD_FAILED,
             f"model.name: '{settings.name}' ({weights.source} {weights.path}) can't be loaded: "
             f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
         ) from error
     contract = EmbeddingContract(
-        files=_hashes(weights.path),
+        files=files,
         dimension=encoder.dimension,
-        modules=tuple(_describe(module) for module in model),
         normalize=settings.normalize,
         prompt=settings.prompt,
         max_length=encoder.max_length,
@@ -133,26 +131,3 @@ def _positions(model: SentenceTransformer) -> int | None:
     config = getattr(model[0], "config", None)
     positions = getattr(config, "max_position_embeddings", None)
     return positions if isinstance(positions, int) else None
-
-
-def _describe(module: torch.nn.Module) -> str:
-    """A module and the configuration that sentence-transformers would save with it."""
-    keys = getattr(module, "config_keys", [])
-    if not keys:
-        return type(module).__name__
-    described = ", ".join(f"{key}={getattr(module, key, None)!r}" for key in keys if key not in _DESCRIPTIVE)
-    return f"{type(module).__name__}({described})"
-
-
-# Of the first module: how it was loaded, which the hashes of its files and max_length already say.
-_DESCRIPTIVE = frozenset({"transformer_task", "modality_config", "module_output_name", "processing_kwargs"})
-
-
-def _hashes(path: Path) -> dict[str, str]:
-    files = sorted({file for pattern in _CONTRACT_FILES for file in path.rglob(pattern)})
-    return {file.relative_to(path).as_posix(): _sha256(file) for file in files}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
