@@ -117,7 +117,7 @@ def output_key(message: TextMessage) -> bytes:
 
 
 def output_value(embedded: Embedded, model_name: str, processing_timestamp: float, *, include_text: bool) -> bytes:
-    """The seed's nine fields as JSON; ``processing_timestamp`` in seconds since the epoch."""
+    """The original service's nine fields as JSON; ``processing_timestamp`` in seconds since the epoch."""
     message = embedded.message
     return orjson.dumps(
         {

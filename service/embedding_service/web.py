@@ -1,4 +1,4 @@
-"""HTTP: the seed's endpoints, the probes and the metrics, on Starlette; and the thread that serves them."""
+"""HTTP: the original service's endpoints, the probes and the metrics, on Starlette; and the thread that serves them."""
 
 import hmac
 import os

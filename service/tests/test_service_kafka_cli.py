@@ -46,7 +46,7 @@ def _reading(kafka: KafkaBroker, topic: str, *options: str) -> "subprocess.Popen
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [SCRIPT, FILE], ids=["kafka-cli", "python kafka_cli.py"])
-def test_the_sequence_of_the_seeds_readme_works(cli: Run, command: list[str], unique: str) -> None:
+def test_the_sequence_of_the_original_readme_works(cli: Run, command: list[str], unique: str) -> None:
     before = time.time()
     created = cli("create-topic", unique, command=command)
     assert (created.returncode, created.stdout, created.stderr) == (0, f"created topic {unique}\n", "")

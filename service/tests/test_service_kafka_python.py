@@ -1,9 +1,11 @@
-"""The seed's own Python example, with the client it uses."""
+"""The original service's own Python example, with the client it uses."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,31 +15,15 @@ from service_fixtures import Stream
 pytestmark = pytest.mark.slow
 
 
-SEED_EXAMPLE = """
-from kafka import KafkaProducer
-import json
-import subprocess
-import sys
-
-# Send messages
-producer = KafkaProducer(
-    bootstrap_servers=['localhost:9092'],
-    value_serializer=lambda v: json.dumps(v).encode('utf-8')
+EXAMPLE = re.search(
+    r"```python\n(.*?)```", (Path(__file__).parent / "original_service.md").read_text(encoding="utf-8"), re.DOTALL
 )
 
-message = {
-    "id": "test-1",
-    "text": "This is a test message for embedding generation"
-}
 
-producer.send('text-messages', value=message)
-producer.flush()
-"""
-
-
-def test_the_seeds_python_example_works_as_written(stream: Stream, start_pipeline: Callable[..., Pipeline]) -> None:
+def test_the_originals_python_example_works_as_written(stream: Stream, start_pipeline: Callable[..., Pipeline]) -> None:
     start_pipeline()
-    example = SEED_EXAMPLE.replace("localhost:9092", stream.bootstrap_servers).replace("text-messages", stream.input)
+    assert EXAMPLE is not None
+    example = EXAMPLE[1].replace("localhost:9092", stream.bootstrap_servers).replace("text-messages", stream.input)
     subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
 
     (output,) = stream.outputs(1)

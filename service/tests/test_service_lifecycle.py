@@ -32,7 +32,7 @@ def wait_health(process: WorkerProcess, status: str) -> None:
     )
 
 
-def test_the_probes_and_the_seeds_endpoints_from_start_to_sigterm(
+def test_the_probes_and_the_endpoints_from_start_to_sigterm(
     stream: Stream, worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
     log = tmp_path / "embedding_service.log"

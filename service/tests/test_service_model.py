@@ -85,7 +85,9 @@ def test_the_default_model_comes_from_the_installed_package_where_no_hub_is_reac
         "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
     ],
 )
-def test_the_models_that_the_seed_names_are_accepted_by_name(model: LoadedModel, tmp_path: Path, name: str) -> None:
+def test_the_models_that_the_original_service_names_are_accepted_by_name(
+    model: LoadedModel, tmp_path: Path, name: str
+) -> None:
     # The hub's answer stands for the weights; what is tested is the way to them.
     with Hub({name: Path(model.path)}) as hub:
         assert find(tmp_path, hub.url, name=name)[0] == "hub"
@@ -114,7 +116,7 @@ def test_vectors_are_those_of_encode_at_every_length(model: LoadedModel) -> None
     [
         pytest.param(None, 256, id="the model's own"),
         pytest.param(16, 16, id="a shorter one"),
-        pytest.param(512, 512, id="a longer one, as in the seed's config.yaml"),
+        pytest.param(512, 512, id="a longer one, as in the original service's config.yaml"),
         pytest.param(4096, 512, id="at most what its positions allow"),
     ],
 )

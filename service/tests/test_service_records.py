@@ -23,7 +23,7 @@ def record(value: bytes | None, key: bytes | None = None) -> InputRecord:
     return InputRecord("texts", 3, 42, key, value, [("trace", b"1")], 1699123456.5)
 
 
-SEED_FIELDS = [
+FIELDS = [
     "id",
     "original_text",
     "embedding",
@@ -98,14 +98,14 @@ def embedded(value: bytes, key: bytes | None = None) -> Embedded:
     return Embedded(message, np.array([0.5, -1.25, 1e-7], dtype=np.float32), truncated=False)
 
 
-def test_an_output_has_exactly_the_seeds_nine_fields() -> None:
+def test_an_output_has_exactly_the_original_nine_fields() -> None:
     value = output_value(
         embedded(b'{"id": "a", "text": "x", "timestamp": 9, "source": "s"}'), "m", 12.5, include_text=True
     )
     document = json.loads(value)
-    assert list(document) == SEED_FIELDS
+    assert list(document) == FIELDS
     assert document["embedding"] == [0.5, -1.25, pytest.approx(1e-7)]
-    assert {field: document[field] for field in SEED_FIELDS if field != "embedding"} == {
+    assert {field: document[field] for field in FIELDS if field != "embedding"} == {
         "id": "a",
         "original_text": "x",
         "model_name": "m",
@@ -124,7 +124,7 @@ def test_a_missing_timestamp_is_kafkas_and_the_inputs_own_is_then_null() -> None
 
 def test_the_text_can_be_left_out() -> None:
     document = json.loads(output_value(embedded(b'{"text": "x"}'), "m", 12.5, include_text=False))
-    assert list(document) == SEED_FIELDS
+    assert list(document) == FIELDS
     assert document["original_text"] is None
 
 

@@ -8,16 +8,16 @@ import pytest
 from embedding_service.contract.problems import SettingsError
 from embedding_service.contract.settings import Settings, parse_settings
 
-SEED_CONFIG = re.search(
+ORIGINAL_CONFIG = re.search(
     r"```yaml\n(# Kafka Configuration.*?)```",
-    (Path(__file__).parent / "seed_config.md").read_text(encoding="utf-8"),
+    (Path(__file__).parent / "original_service.md").read_text(encoding="utf-8"),
     re.DOTALL,
 )
 
 
-def test_the_seeds_config_yaml_is_valid_as_it_stands() -> None:
-    assert SEED_CONFIG is not None
-    settings = parse_settings(SEED_CONFIG[1], {})
+def test_the_originals_config_yaml_is_valid_as_it_stands() -> None:
+    assert ORIGINAL_CONFIG is not None
+    settings = parse_settings(ORIGINAL_CONFIG[1], {})
     assert settings.kafka.bootstrap_servers == ("localhost:9092",)
     assert (settings.kafka.input_topic, settings.kafka.output_topic) == ("text-messages", "embeddings")
     assert settings.kafka.consumer_group == "embedding-service"
@@ -30,10 +30,10 @@ def test_the_seeds_config_yaml_is_valid_as_it_stands() -> None:
     assert settings.http.control == "open"
 
 
-def test_the_repositorys_config_yaml_says_what_the_seeds_says() -> None:
-    assert SEED_CONFIG is not None
+def test_the_repositorys_config_yaml_says_what_the_original_says() -> None:
+    assert ORIGINAL_CONFIG is not None
     ours = (Path(__file__).parents[2] / "config.yaml").read_text(encoding="utf-8")
-    assert parse_settings(ours, {}) == parse_settings(SEED_CONFIG[1], {})
+    assert parse_settings(ours, {}) == parse_settings(ORIGINAL_CONFIG[1], {})
 
 
 def test_an_empty_file_and_empty_sections_mean_the_defaults() -> None:
@@ -78,7 +78,7 @@ def test_a_secret_is_neither_shown_nor_written_nor_repeated_in_an_error() -> Non
         pytest.param("modle: {}", {}, r"c\.yaml: modle: unknown key; expected one of kafka, .+", id="an unknown section"),
         pytest.param("kafka: {topic: a}", {}, r"c\.yaml: kafka\.topic: unknown key; expected one of .*input_topic.*", id="an unknown key"),
         pytest.param("kafka: 5", {}, r"c\.yaml: kafka: 5: expected a mapping", id="a section that is a number"),
-        pytest.param("flask: {port: abc}", {}, r"c\.yaml: flask\.port: 'abc': expected a whole number", id="a port that is a word, under the seed's name"),
+        pytest.param("flask: {port: abc}", {}, r"c\.yaml: flask\.port: 'abc': expected a whole number", id="a port that is a word, under the original service's name"),
         pytest.param("http: {port: 70000}", {}, r"c\.yaml: http\.port: 70000: expected less than or equal to 65535", id="a port out of range"),
         pytest.param("http: {}\nflask: {}", {}, r"c\.yaml: flask: is the old name of http, .+", id="both names of http"),
         pytest.param("kafka: {bootstrap_servers: localhost}", {}, r"c\.yaml: kafka\.bootstrap_servers: 'localhost': expected host:port, .+", id="a broker without port"),

@@ -1,7 +1,8 @@
 """The worker's configuration: ``config.yaml`` and environment, checked, as one frozen model.
 
-The seed's ``config.yaml`` is valid as it stands; ``flask`` is the accepted old name of ``http``. Each key can be set by
-environment as ``EMBEDDING_<SECTION>__<KEY>``, which wins over the file. Secrets come by environment only.
+The ``config.yaml`` of the original service, which this one grew from, is valid as it stands; ``flask`` is the accepted
+old name of ``http``. Each key can be set by environment as ``EMBEDDING_<SECTION>__<KEY>``, which wins over the file.
+Secrets come by environment only.
 """
 
 import re
@@ -110,7 +111,7 @@ class HttpSettings(_Section):
     """The HTTP server, and who may control and query the worker through it."""
 
     token: SecretStr | None = None
-    host: str = Field(default="0.0.0.0", min_length=1)  # noqa: S104 - the seed's default: a pod is reached from outside
+    host: str = Field(default="0.0.0.0", min_length=1)  # noqa: S104 - the original service's default: a pod is reached from outside
     port: int = Field(default=5000, ge=1, le=65535)
     debug: bool = Field(default=False, description="tracebacks in error responses")
     control: Annotated[Literal["open", "token", "off"], BeforeValidator(_off)] = Field(
