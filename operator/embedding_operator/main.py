@@ -7,26 +7,37 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from embedding_operator import crd
+from embedding_operator import console, crd
 from embedding_operator.api import EmbeddingPipeline
-from embedding_operator.local.stop import signals
+from embedding_operator.local.stop import EXIT_INTERRUPTED, signals
 from embedding_operator.manifest import ManifestError, pipelines
 from embedding_service.contract.settings import KafkaSettings
 
 _STANDARD_INPUT = "-"
-_EXIT_INVALID = 1
-_EXIT_USAGE = 2
+_EXIT_FAILED = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with 0, 1 for what failed, 2 for wrong usage, or 130 where interrupted."""
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        # While a run goes on, `signals` heeds it; this is before and after.
+        code = EXIT_INTERRUPTED
+    except console.StandardOutputError as error:
+        console.say(f"error: {error}")
+        code = _EXIT_FAILED
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command == "validate":
-        sys.exit(_validate(options.files))
+        return _validate(options.files)
     if options.file == options.input == _STANDARD_INPUT:
         parser.error("the manifest and --input can't both come from standard input")
-    sys.exit(_local(options))
+    return _local(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,12 +107,12 @@ def _validate(files: Sequence[str]) -> int:
     for file in files:
         for checked in _read(file):
             if isinstance(checked, ManifestError):
-                code = _EXIT_INVALID
+                code = _EXIT_FAILED
                 _complain(file, checked)
             else:
                 metadata = checked.metadata
-                print(f"{file}: {checked.kind} {metadata.namespace}/{metadata.name}: valid against the schema")
-    print(_not_checked())
+                console.show(f"{file}: {checked.kind} {metadata.namespace}/{metadata.name}: valid against the schema")
+    console.show(_not_checked())
     return code
 
 
@@ -112,9 +123,9 @@ def _local(options: argparse.Namespace) -> int:
         checked = ManifestError([f"{len(documents)} documents; a local run takes one"])
     if isinstance(checked, ManifestError):
         _complain(options.file, checked)
-        return _EXIT_INVALID
-    print(_not_checked(), file=sys.stderr)
+        return _EXIT_FAILED
     with signals() as stop:
+        console.say(_not_checked())
         # Clients and numpy take a moment to load: Ctrl-C is heeded from here on.
         from embedding_operator.local.run import Options, run
 
@@ -146,7 +157,7 @@ def _read(file: str) -> list[EmbeddingPipeline | ManifestError]:
 
 def _complain(file: str, error: ManifestError) -> None:
     for problem in error.problems:
-        print(f"{file}: {problem}", file=sys.stderr)
+        console.say(f"{file}: {problem}")
 
 
 def _not_checked() -> str:

@@ -1,6 +1,7 @@
 """Every name, label and annotation that is derived from a pipeline; pure, and in this one place."""
 
 from embedding_operator.api import EmbeddingPipeline
+from embedding_service.contract import topics
 
 # A pipeline's name has at most 45 characters, so that each object's name stays a DNS label of at most 63.
 _WORKER_SUFFIX = "-embedding-worker"
@@ -16,7 +17,7 @@ def consumer_group(pipeline: EmbeddingPipeline) -> str:
 
 def dead_letter_topic(pipeline: EmbeddingPipeline) -> str:
     """The dead-letter topic: the one asked for, else ``<output topic>-deadletter``."""
-    return pipeline.spec.dead_letter.topic or f"{pipeline.spec.output.topic}-deadletter"
+    return pipeline.spec.dead_letter.topic or topics.dead_letter_topic(pipeline.spec.output.topic)
 
 
 def config_map(pipeline: EmbeddingPipeline) -> str:

@@ -1,24 +1,25 @@
 """The loop of a run: with stand-ins for what never happens on demand, and with the broker in memory."""
 
 import json
-import socket
 import threading
 from collections.abc import Iterator, Sequence
-from io import BytesIO
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
 from embedding_operator.local import broker
+from embedding_operator.local.clients import KafkaClients, Reply, kafka_clients
 from embedding_operator.local.errors import Interrupted, LocalError
 from embedding_operator.local.exchange import Collector, Ending, Feeder, exchange
-from embedding_operator.local.ledger import Dead, Embedded, Ledger, Tombstone, bounds
+from embedding_operator.local.output import Output
 from embedding_operator.local.progress import progress, say
 from embedding_operator.local.stop import Stop
 from embedding_operator.local.texts import Text
-from embedding_operator.local.wire import Reply, Wire, wire
+from embedding_operator.local.tracker import Dead, Embedded, RecordTracker, Tombstone, bounds
 from embedding_operator.local.worker import Worker
+from embedding_service.contract.kafka import producer_config
 from embedding_service.contract.settings import KafkaSettings
 from embedding_service.contract.stats import Latency, State, Stats
 from waiting import wait_until
@@ -31,17 +32,18 @@ def output(number: int) -> bytes:
     return json.dumps({"id": f"id-{number}", "original_text": f"text {number}", "embedding": VECTOR}).encode()
 
 
-class ScriptedWire(Wire):
+class ScriptedClients(KafkaClients):
     """Answers each record as the script says, by its label; what the script doesn't name is embedded."""
 
     def __init__(self, script: dict[str, Sequence[Reply]] | None = None) -> None:
         self._script = script or {}
         self._replies: list[Reply] = []
-        self.most_under_way = 0
+        self.most_in_flight = 0
 
-    def feed(self, number: int, text: Text) -> None:
+    def feed(self, number: int, text: Text) -> bool:
         self._replies += self._script.get(text.label, [Reply(number, Embedded(), output(number))])
-        self.most_under_way = max(self.most_under_way, len(self._replies))
+        self.most_in_flight = max(self.most_in_flight, len(self._replies))
+        return True
 
     def receive(self) -> list[Reply]:
         replies, self._replies = self._replies, []
@@ -81,15 +83,15 @@ class ScriptedWorker(Worker):
 
 def run(
     texts: Iterator[Text | None],
-    connection: Wire,
+    clients: KafkaClients,
     worker: Worker | None = None,
-    file: BytesIO | None = None,
+    output: Output | None = None,
     stop: Stop | None = None,
 ) -> tuple[Ending, Collector]:
-    collector = Collector(Ledger(bounds(DIMENSION, in_memory=True)), file)
+    collector = Collector(RecordTracker(bounds(DIMENSION, in_memory=True)), output)
     with progress(None) as shown:
-        feeder = Feeder(texts, collector.ledger, connection)
-        ending = exchange(feeder, collector, connection, worker or ScriptedWorker(), shown, stop or Stop())
+        feeder = Feeder(texts, collector.tracker, clients)
+        ending = exchange(feeder, collector, clients, worker or ScriptedWorker(), shown, stop or Stop())
     return ending, collector
 
 
@@ -98,50 +100,50 @@ def numbered(count: int) -> Iterator[Text]:
 
 
 def test_a_run_is_complete_when_each_record_was_answered_in_some_way() -> None:
-    connection = ScriptedWire(
+    clients = ScriptedClients(
         {"line-1": [Reply(1, Dead("InvalidJson"), b"{}")], "line-2": [Reply(2, Tombstone(), b"")]}
     )
-    ending, collector = run(numbered(4), connection)
+    ending, collector = run(numbered(4), clients)
     assert ending is Ending.COMPLETE
-    ledger = collector.ledger
-    assert (ledger.embedded, dict(ledger.dead), ledger.tombstones) == (2, {"InvalidJson": 1}, 1)
+    tracker = collector.tracker
+    assert (tracker.embedded, dict(tracker.dead), tracker.tombstones) == (2, {"InvalidJson": 1}, 1)
 
 
-def test_embeddings_of_texts_are_written_once_each_and_those_of_queries_are_not() -> None:
-    file = BytesIO()
+def test_embeddings_of_texts_are_written_once_each_and_those_of_queries_are_not(tmp_path: Path) -> None:
     texts = iter([Text("query-1", b"{}", query="how?"), Text("line-1", b"{}"), Text("line-2", b"{}")])
     twice = [Reply(1, Embedded(), output(1)), Reply(1, Embedded(), output(1))]
-    _, collector = run(texts, ScriptedWire({"line-1": twice}), file=file)
-    assert [json.loads(line)["id"] for line in file.getvalue().splitlines()] == ["id-1", "id-2"]
-    assert (collector.written, collector.ledger.duplicates) == (2, 1)
+    with closing(Output(tmp_path / "vectors.jsonl")) as file:
+        _, collector = run(texts, ScriptedClients({"line-1": twice}), output=file)
+    assert [json.loads(line)["id"] for line in file.path.read_bytes().splitlines()] == ["id-1", "id-2"]
+    assert (file.written, collector.tracker.duplicates) == (2, 1)
     assert [example.text for example in collector.vectors.examples()] == ["how?"]
 
 
 def test_a_text_whose_output_repeats_no_text_is_shown_by_its_label() -> None:
     bare = json.dumps({"id": "id-0", "original_text": None, "embedding": VECTOR}).encode()
-    _, collector = run(numbered(1), ScriptedWire({"line-0": [Reply(0, Embedded(), bare)]}))
+    _, collector = run(numbered(1), ScriptedClients({"line-0": [Reply(0, Embedded(), bare)]}))
     assert [example.text for example in collector.vectors.examples()] == ["id-0: line-0"]
 
 
-def test_no_more_is_under_way_than_one_partition_in_memory_keeps() -> None:
-    connection = ScriptedWire()
-    ending, collector = run(numbered(2_000), connection)
+def test_no_more_is_in_flight_than_one_partition_in_memory_keeps() -> None:
+    clients = ScriptedClients()
+    ending, collector = run(numbered(2_000), clients)
     assert ending is Ending.COMPLETE
-    assert collector.ledger.embedded == 2_000
-    assert connection.most_under_way * len(output(1_000)) < 5 * 1024 * 1024
+    assert collector.tracker.embedded == 2_000
+    assert clients.most_in_flight * len(output(1_000)) < 5 * 1024 * 1024
 
 
 def test_records_that_an_idle_worker_never_answers_end_the_run_as_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_operator.local.ledger.SILENT_SECONDS", 0.0)
+    monkeypatch.setattr("embedding_operator.local.tracker.SILENT_SECONDS", 0.0)
     monkeypatch.setattr("embedding_operator.local.exchange._STATS_SECONDS", 0.0)
-    ending, collector = run(numbered(5), ScriptedWire({"line-2": [], "line-4": []}))
+    ending, collector = run(numbered(5), ScriptedClients({"line-2": [], "line-4": []}))
     assert ending is Ending.INCOMPLETE
-    assert collector.ledger.missing(5) == ["line-2", "line-4"]
+    assert collector.tracker.missing(5) == ["line-2", "line-4"]
 
 
 def test_a_worker_that_ended_ends_the_run_with_its_reason() -> None:
     with pytest.raises(LocalError, match="out of memory"):
-        run(numbered(3), ScriptedWire({"line-1": []}), ScriptedWorker("the worker ended: out of memory"))
+        run(numbered(3), ScriptedClients({"line-1": []}), ScriptedWorker("the worker ended: out of memory"))
 
 
 def test_a_request_to_end_ends_the_run_even_where_the_input_is_silent() -> None:
@@ -153,28 +155,27 @@ def test_a_request_to_end_ends_the_run_even_where_the_input_is_silent() -> None:
         while True:
             yield None
 
-    ending, _ = run(silent(), ScriptedWire(), stop=stop)
+    ending, _ = run(silent(), ScriptedClients(), stop=stop)
     assert ending is Ending.INTERRUPTED
 
 
-def test_what_comes_back_is_read_while_the_input_is_silent() -> None:
+def test_what_comes_back_is_read_while_the_input_is_silent(tmp_path: Path) -> None:
     stop = Stop()
-    collected: list[bytes] = []
 
-    class Watched(BytesIO):
-        def write(self, value: object) -> int:
-            collected.append(bytes(value))  # type: ignore[call-overload] # the collector writes bytes
+    class Watched(Output):
+        def write(self, record: bytes) -> None:
+            super().write(record)
             stop.requested = True
-            return 0
 
     def slow() -> Iterator[Text | None]:
         yield Text("line-1", b"{}")
         while True:
             yield None
 
-    ending, _ = run(slow(), ScriptedWire(), file=Watched(), stop=stop)
+    with closing(Watched(tmp_path / "vectors.jsonl")) as watched:
+        ending, _ = run(slow(), ScriptedClients(), output=watched, stop=stop)
     assert ending is Ending.INTERRUPTED
-    assert len(collected) == 1
+    assert watched.path.read_bytes() == output(0) + b"\n"
 
 
 def test_a_request_to_end_cuts_a_wait_short() -> None:
@@ -185,21 +186,24 @@ def test_a_request_to_end_cuts_a_wait_short() -> None:
 
 
 def test_an_output_file_that_is_full_ends_the_run() -> None:
-    full = Path("/dev/full")
-    with full.open("wb", buffering=0) as file, pytest.raises(LocalError, match="--output: No space left on device"):
-        run(numbered(1), ScriptedWire(), file=file)  # type: ignore[arg-type] # a file like any other
+    full = Output(Path("/dev/full"))
+    with pytest.raises(LocalError, match=r"^--output /dev/full: No space left on device$"):
+        run(numbered(1), ScriptedClients(), output=full)
+    assert full.written == 0
+    # This must not fail once more.
+    full.close()
 
 
 def test_a_terminal_sees_a_bar_with_the_lag(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("embedding_operator.local.progress._is_screen", lambda: True)
-    ledger = Ledger(bounds(DIMENSION, in_memory=True))
+    tracker = RecordTracker(bounds(DIMENSION, in_memory=True))
     for text in numbered(3):
-        ledger.feed(text, 0.0)
-    ledger.answer(0, Embedded(), 1.0)
+        tracker.feed(text, 0.0)
+    tracker.answer(0, Embedded(), 1.0)
     with progress(3) as shown:
-        shown.show(ledger)
+        shown.show(tracker)
         say("a line above the bar")
     bar = capsys.readouterr().err
     assert "1/3" in bar
@@ -235,21 +239,58 @@ def test_a_run_loses_nothing_though_the_broker_in_memory_keeps_little() -> None:
         thread = threading.Thread(target=echo, args=(servers, DIMENSION * 22, done))
         thread.start()
         try:
-            with wire(settings(servers), Stop()) as connection:
-                ending, collector = run(numbered(4_000), connection)
+            with kafka_clients(settings(servers), Stop()) as clients:
+                ending, collector = run(numbered(4_000), clients)
         finally:
             done.set()
             thread.join()
     # 33 MB through four partitions of 5 MiB.
     assert ending is Ending.COMPLETE
-    assert (collector.ledger.embedded, collector.ledger.duplicates) == (4_000, 0)
+    assert (collector.tracker.embedded, collector.tracker.duplicates) == (4_000, 0)
+
+
+@pytest.mark.slow
+def test_a_record_that_the_client_refuses_is_named_and_was_not_fed() -> None:
+    kafka = KafkaSettings()
+    collector = Collector(RecordTracker(bounds(DIMENSION, in_memory=True)), None)
+    texts = iter([Text("line-1", b"{}"), Text("line-2", b"x" * 17_000_000)])
+    with broker.in_memory(broker.topics_of(kafka)) as servers, kafka_clients(settings(servers), Stop()) as clients:
+        feeder = Feeder(texts, collector.tracker, clients)
+        feeder.fill()
+        # The second is larger than what may be in flight, and alone only after this.
+        collector.take(Reply(0, Embedded(), output(0)))
+        with pytest.raises(LocalError, match=r"^line-2: this record of 17,000,000 bytes can't be sent: .*too large$"):
+            feeder.fill()
+    assert (collector.tracker.fed, collector.tracker.lag) == (1, 0)
+
+
+@pytest.mark.slow
+def test_a_full_queue_of_the_client_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small_queue(kafka: KafkaSettings) -> dict[str, object]:
+        return producer_config(kafka) | {"queue.buffering.max.messages": 1}
+
+    monkeypatch.setattr("embedding_operator.local.clients.producer_config", small_queue)
+    kafka = KafkaSettings()
+    tracker = RecordTracker(bounds(DIMENSION, in_memory=True))
+    with broker.in_memory(broker.topics_of(kafka)) as servers, kafka_clients(settings(servers), Stop()) as clients:
+        feeder = Feeder(numbered(3), tracker, clients)
+        feeder.fill()
+        assert (tracker.fed, feeder.done) == (1, False)
+
+        def all_fed() -> bool:
+            clients.receive()
+            feeder.fill()
+            return feeder.done
+
+        wait_until(all_fed, 30, "waiting for room")
+    assert tracker.fed == 3
 
 
 @pytest.mark.slow
 def test_outputs_that_the_broker_forgot_before_they_were_read_are_an_error() -> None:
     kafka = KafkaSettings()
-    with broker.in_memory(broker.topics_of(kafka)) as servers, wire(settings(servers), Stop()) as connection:
-        reader = connection._consumer
+    with broker.in_memory(broker.topics_of(kafka)) as servers, kafka_clients(settings(servers), Stop()) as clients:
+        reader = clients._consumer
         reader.pause(reader.assignment())
         producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
         for _ in range(8):
@@ -257,17 +298,4 @@ def test_outputs_that_the_broker_forgot_before_they_were_read_are_an_error() -> 
             assert producer.flush(30) == 0
         reader.resume(reader.assignment())
         with pytest.raises(LocalError, match="the outputs can't be read"):
-            wait_until(connection.receive, 30, "waiting for the error")
-
-
-@pytest.mark.slow
-def test_the_broker_in_memory_has_the_topics_with_four_partitions_each_and_goes_at_the_end() -> None:
-    with broker.in_memory(["one", "two", "three"]) as servers:
-        client = Producer({"bootstrap.servers": servers, "allow.auto.create.topics": False})
-        for topic in ("one", "two", "three"):
-            assert len(client.list_topics(topic, timeout=10).topics[topic].partitions) == 4
-        assert client.list_topics("four", timeout=10).topics["four"].error is not None
-        del client
-    host, _, port = servers.partition(":")
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host, int(port)))
+            wait_until(clients.receive, 30, "waiting for the error")

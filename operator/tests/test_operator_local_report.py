@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from embedding_operator.local.ledger import Bounds, Dead, Embedded, Ledger
 from embedding_operator.local.neighbours import MOST_VECTORS, Example, Matrix, Neighbour, Vectors, nearest, spread
 from embedding_operator.local.report import Outcome, mismatch, progress_line, report, serving, snippet
 from embedding_operator.local.texts import Text
+from embedding_operator.local.tracker import Bounds, Dead, Embedded, RecordTracker
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import ModelStats
 
@@ -23,9 +23,9 @@ MODEL = ModelStats(
 )
 
 
-def ledger(count: int, embedded: int, *dead: str) -> Ledger:
+def tracker(count: int, embedded: int, *dead: str) -> RecordTracker:
     """So many fed in the first second, and answered one a second after that."""
-    entered = Ledger(Bounds(messages=10_000, bytes=10_000, record_bytes=0))
+    entered = RecordTracker(Bounds(messages=10_000, bytes=10_000, record_bytes=0))
     for number in range(count):
         entered.feed(Text(f"line-{number + 1}", b""), now=0.0)
     for number in range(embedded):
@@ -35,18 +35,18 @@ def ledger(count: int, embedded: int, *dead: str) -> Ledger:
     return entered
 
 
-def outcome(entered: Ledger, **changed: object) -> Outcome:
+def outcome(entered: RecordTracker, **changed: object) -> Outcome:
     fields: dict[str, object] = {
         "pipeline": "default/articles",
         "broker": "in memory",
         "model": MODEL,
-        "ledger": entered,
+        "tracker": entered,
     }
     return Outcome(**{**fields, **changed})  # type: ignore[arg-type] # the table of changes is untyped
 
 
 def test_the_report_says_what_was_used_and_what_came_of_it() -> None:
-    shown = report(outcome(ledger(4, 2, "InvalidJson", "TextMissing"), blank=1, written=(2, "out/vectors.jsonl")))
+    shown = report(outcome(tracker(4, 2, "InvalidJson", "TextMissing"), blank=1, written=(2, "out/vectors.jsonl")))
     assert shown.splitlines() == [
         "Pipeline    default/articles",
         "Broker      in memory",
@@ -65,7 +65,7 @@ def test_the_report_says_what_was_used_and_what_came_of_it() -> None:
 
 
 def test_a_run_without_an_answer_has_a_report_too() -> None:
-    shown = report(outcome(ledger(0, 0)))
+    shown = report(outcome(tracker(0, 0)))
     assert "Rate        0.0 messages/s over 0.0 s" in shown
     assert "Latency     none was measured" in shown
     assert "neighbours" not in shown
@@ -73,7 +73,7 @@ def test_a_run_without_an_answer_has_a_report_too() -> None:
 
 def test_neighbours_stand_under_their_text_best_first() -> None:
     example = Example("how do\n I sort?", ((0.71, "list.sort: Sort the list."), (0.5, "sorted: Return a new list.")))
-    assert report(outcome(ledger(1, 1), examples=[example])).splitlines()[-5:] == [
+    assert report(outcome(tracker(1, 1), examples=[example])).splitlines()[-5:] == [
         "Nearest neighbours, by cosine similarity:",
         "",
         "  how do I sort?",
@@ -83,29 +83,29 @@ def test_neighbours_stand_under_their_text_best_first() -> None:
 
 
 def test_the_report_says_where_only_the_first_texts_were_compared() -> None:
-    shown = report(outcome(ledger(1, 1), examples=[Example("a", ())], vectors_cut=True))
+    shown = report(outcome(tracker(1, 1), examples=[Example("a", ())], vectors_cut=True))
     assert "by cosine similarity, among the first 20,000 texts:" in shown
 
 
 def test_what_did_not_come_back_is_counted_and_named() -> None:
-    assert mismatch(ledger(9, 1, "InvalidJson")) == (
+    assert mismatch(tracker(9, 1, "InvalidJson")) == (
         "in 9 ≠ out 1 + dead 1 + tombstones 0: 7 records did not come back: line-3, line-4, line-5, line-6, line-7, …"
     )
 
 
 def test_one_that_did_not_come_back_is_named_alone() -> None:
-    assert mismatch(ledger(2, 1)).endswith(": 1 record did not come back: line-2")
+    assert mismatch(tracker(2, 1)).endswith(": 1 record did not come back: line-2")
 
 
 PROGRESS = {
-    "with a total, the time left": (ledger(4, 2), 10, "2 of 10 answered, 1/s, lag 2, 8 s left"),
-    "without a total, none": (ledger(4, 2), None, "2 answered, 1/s, lag 2"),
-    "before the first answer, none": (ledger(4, 0), 10, "0 of 10 answered, 0/s, lag 4"),
+    "with a total, the time left": (tracker(4, 2), 10, "2 of 10 answered, 1/s, lag 2, 8 s left"),
+    "without a total, none": (tracker(4, 2), None, "2 answered, 1/s, lag 2"),
+    "before the first answer, none": (tracker(4, 0), 10, "0 of 10 answered, 0/s, lag 4"),
 }
 
 
 @pytest.mark.parametrize(("entered", "total", "line"), PROGRESS.values(), ids=PROGRESS.keys())
-def test_progress_shows(entered: Ledger, total: int | None, line: str) -> None:
+def test_progress_shows(entered: RecordTracker, total: int | None, line: str) -> None:
     assert progress_line(entered, total) == line
 
 

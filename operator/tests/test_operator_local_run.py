@@ -45,19 +45,26 @@ FIELDS = {
 
 
 class LocalRun:
-    """``embedding-operator local`` as a process of its own group, with what it prints in files."""
+    """``embedding-operator local`` as a process of its own group, with what it prints in files.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    ``stdin`` is what it reads; ``stdout`` is where its output goes in place of the file.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int | None = None
+    ) -> None:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         self._output, self._errors = folder / "stdout", folder / "stderr"
+        # Variables that are not the run's, and buffers as most people have them.
+        environment = {"EMBEDDING_KAFKA__INPUT_TOPIC": "somebody-elses", "PYTHONUNBUFFERED": ""}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [str(Path(sys.executable).with_name("embedding-operator")), "local", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=stdin,
+                stdout=output if stdout is None else stdout,
                 stderr=errors,
-                env={**os.environ, "TMPDIR": str(self.temporary), "EMBEDDING_KAFKA__INPUT_TOPIC": "somebody-elses"},
+                env={**os.environ, **environment, "TMPDIR": str(self.temporary)},
                 start_new_session=True,
             )
 
@@ -106,6 +113,8 @@ class LocalRun:
         return found
 
     def close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(SECONDS)
@@ -124,10 +133,10 @@ def runs() -> Iterator[list[LocalRun]]:
 def local(tmp_path: Path, runs: list[LocalRun]) -> Any:
     """Start a local run with these arguments."""
 
-    def start(*arguments: str) -> LocalRun:
+    def start(*arguments: str, **streams: int) -> LocalRun:
         folder = tmp_path / f"run-{len(runs)}"
         folder.mkdir()
-        runs.append(LocalRun(folder, *arguments))
+        runs.append(LocalRun(folder, *arguments, **streams))
         return runs[-1]
 
     return start
@@ -182,6 +191,50 @@ def test_texts_become_embeddings_through_a_broker_in_memory(local: Any, tmp_path
     assert re.search(r"^Model +sentence-transformers/all-MiniLM-L6-v2, 384 dimensions", run.output, re.MULTILINE)
     assert re.search(r"^Weights +\S+, /\S+$", run.output, re.MULTILINE)
     assert re.search(r"how do I order the elements of a list\?\n +\S+ +line-1: Sort the list", run.output)
+
+
+def test_the_quickstart_embeds_docstrings_and_finds_what_an_engineer_would(local: Any, tmp_path: Path) -> None:
+    written = tmp_path / "vectors.jsonl"
+    run = local(str(QUICKSTART), "--limit", "300", "--output", str(written))
+    assert run.wait() == 0, run.errors
+    # Three questions are asked of the docstrings.
+    assert re.search(r"^In +303$", run.output, re.MULTILINE)
+    assert re.search(r"^Out +303$", run.output, re.MULTILINE)
+    assert len(written.read_text(encoding="utf-8").splitlines()) == 300
+    nearest = re.search(r"^  how do I sort a list by a key\n +\S+ +(\S+):", run.output, re.MULTILINE)
+    assert nearest
+    assert nearest[1] in {"list.sort", "sorted"}
+
+
+def test_a_slow_pipe_is_embedded_as_it_arrives(local: Any, tmp_path: Path) -> None:
+    written = tmp_path / "vectors.jsonl"
+
+    def ids() -> list[str]:
+        # A line may be half written.
+        *lines, _ = written.read_text(encoding="utf-8").split("\n") if written.exists() else [""]
+        return sorted(json.loads(line)["id"] for line in lines)
+
+    run = local(str(QUICKSTART), "--input", "-", "--output", str(written), stdin=subprocess.PIPE)
+    pipe = run.process.stdin
+    pipe.write(b"one\ntwo\nthr")
+    pipe.flush()
+    wait_until(lambda: ids() == ["line-1", "line-2"], SECONDS, "waiting for the first part")
+    assert run.process.poll() is None
+    pipe.write(b"ee\n")
+    pipe.close()
+    assert run.wait() == 0, run.errors
+    texts = [json.loads(line)["original_text"] for line in written.read_text(encoding="utf-8").splitlines()]
+    assert sorted(texts) == ["one", "three", "two"]
+    assert re.search(r"^In +3$", run.output, re.MULTILINE)
+
+
+def test_a_full_disk_is_named_and_a_reader_that_left_is_no_trouble(local: Any) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = local(str(QUICKSTART), "--limit", "3", "--output", "/dev/full", stdout=writing)
+    os.close(writing)
+    assert run.wait() == 1
+    assert run.errors.endswith("error: --output /dev/full: No space left on device\n")
 
 
 def test_bad_records_are_counted_by_reason_and_serving_goes_on_until_interrupted(local: Any, tmp_path: Path) -> None:

@@ -12,10 +12,23 @@ import pytest
 from embedding_operator.api import Input
 from embedding_operator.local import sources
 from embedding_operator.local.docstrings import docstrings
-from embedding_operator.local.errors import LocalError
+from embedding_operator.local.errors import Interrupted, LocalError
+from embedding_operator.local.stop import Stop
 from embedding_operator.local.texts import LineTexts, Text, is_json_lines, limited, query_texts, record
 
 FIELDS = Input(topic="in")
+
+
+class SecondLook(Stop):
+    """Somebody asks the run to end between the first and the second look."""
+
+    looks = 0
+
+    def check(self) -> None:
+        self.looks += 1
+        self.requested = self.looks > 1
+        super().check()
+
 
 FORMATS = {
     "a suffix of JSON Lines decides, whatever the lines are": ("texts.jsonl", b"plain", True),
@@ -129,18 +142,57 @@ def test_a_pipe_that_is_silent_holds_nothing_up() -> None:
         assert next(lines) == b"two"
 
 
+def counted(path: Path, limit: int | None = None, stop: Stop | None = None) -> int | None:
+    with path.open("rb") as file:
+        return sources.count_lines(file, limit, stop or Stop())
+
+
 def test_counting_lines_leaves_the_file_at_its_beginning(tmp_path: Path) -> None:
     path = tmp_path / "texts"
     path.write_bytes(b"one\n\n  \ntwo\nthree")
     with path.open("rb") as file:
-        assert sources.count_lines(file) == 3
+        assert sources.count_lines(file, None, Stop()) == 3
         assert len(list(sources.lines(file))) == 5
+
+
+COUNTED = {
+    "nothing": (b"", 0),
+    "one without an end": (b"one", 1),
+    "one with an end": (b"one\n", 1),
+    "blanks as none": (b"\n \n\t\r\n", 0),
+    "long ones": (b"x" * 300_000 + b"\n" + b"y" * 300_000, 2),
+    "one that begins with many blanks": (b" " * 300_000 + b"x\n", 1),
+    "one that is many blanks as none": (b" " * 300_000 + b"\none", 1),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), COUNTED.values(), ids=COUNTED.keys())
+def test_counting_lines_counts(content: bytes, expected: int, tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_bytes(content)
+    assert counted(path) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (2, 2), (3, 2)])
+def test_no_more_lines_are_counted_than_are_fed(limit: int, expected: int, tmp_path: Path) -> None:
+    path = tmp_path / "texts"
+    path.write_bytes(b"one\ntwo\n")
+    assert counted(path, limit) == expected
+
+
+def test_a_request_to_end_ends_the_counting_of_a_large_file(tmp_path: Path) -> None:
+    path, stop = tmp_path / "texts", SecondLook()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Interrupted):
+        counted(path, stop=stop)
+    assert stop.looks == 2
 
 
 def test_the_lines_of_a_pipe_are_not_counted() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
-        assert sources.count_lines(file) is None
+        assert sources.count_lines(file, None, Stop()) is None
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

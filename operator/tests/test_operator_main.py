@@ -1,15 +1,21 @@
 """The command line, as far as it goes without a worker."""
 
 import io
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from embedding_operator.local.errors import LocalError
 from embedding_operator.main import main
 
 ROOT = Path(__file__).parents[2]
+OPERATOR = str(Path(sys.executable).with_name("embedding-operator"))
 QUICKSTART = str(ROOT / "examples" / "quickstart.yaml")
 RULES = "not checked here: the 6 CEL rules of the resource, which the API server applies\n"
 GPU = (ROOT / "examples" / "quickstart.yaml").read_text(encoding="utf-8") + "  model:\n    device: gpu\n"
@@ -53,6 +59,43 @@ def test_a_manifest_can_come_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO(GPU))
     assert exit_code("validate", "-") == 1
     assert capsys.readouterr().err.startswith("-: spec.model.device")
+
+
+def test_an_interrupt_while_the_manifest_is_read_ends_without_a_traceback() -> None:
+    # Where the tests run in the background, they and their children ignore the signal.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from embedding_operator.main import main; main()"
+    command = [sys.executable, "-c", program, "local", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # More than a pipe holds: once it is written, the manifest is being read.
+        process.stdin.write(b"#" * 1_000_000)
+        process.send_signal(signal.SIGINT)
+        # Python heeds a signal that comes just before a read only once that read is over.
+        process.stdin.close()
+        assert process.wait(60) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+
+
+def validate_into(stdout: int) -> "subprocess.CompletedProcess[bytes]":
+    # Buffered, as it is for most people: Python then writes what is left once more as it ends.
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    command = [OPERATOR, "validate", QUICKSTART]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, timeout=60)
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = validate_into(writing)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_standard_output_that_is_full_is_an_error() -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = validate_into(full.fileno())
+    assert (ended.returncode, ended.stderr) == (1, b"error: standard output: No space left on device\n")
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +171,32 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
         f"error: port {port} can't be used (Address already in use); stop what listens there, or name another with "
         "--port\n"
     )
+
+
+PORTS = {
+    "5000 where it serves": (["--serve"], "5000"),
+    "the one asked for where it serves": (["--serve", "--port", "5001"], "5001"),
+    "the one asked for": (["--port", "5002"], "5002"),
+    "a free one otherwise": ([], "40000"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "port"), PORTS.values(), ids=PORTS.keys())
+def test_the_port_that_the_worker_is_given_is(arguments: list[str], port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, str] = {}
+
+    def running(_config: str, environment: dict[str, str], *_: object, **__: object) -> None:
+        given.update(environment)
+        raise LocalError("that is all this test wants to know")
+
+    monkeypatch.setattr("embedding_operator.local.run.running", running)
+    # Whatever listens on this machine.
+    monkeypatch.setattr("embedding_operator.local.run.require_free", lambda _: None)
+    monkeypatch.setattr("embedding_operator.local.run.free_port", lambda: 40000)
+    assert exit_code("local", QUICKSTART, "--limit", "0", *arguments) == 1
+    assert given["EMBEDDING_HTTP__PORT"] == port
+    assert given["EMBEDDING_HTTP__HOST"] == "127.0.0.1"
 
 
 def test_docs_name_each_option_of_a_local_run(capsys: pytest.CaptureFixture[str]) -> None:

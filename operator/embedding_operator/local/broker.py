@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
@@ -15,11 +17,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
 from embedding_operator.local.errors import LocalError
 from embedding_operator.local.stop import Stop
 from embedding_service.contract.settings import KafkaSettings
+from embedding_service.contract.topics import dead_letter_max_bytes
 
 _REQUEST_SECONDS = 1.0
 _REACH_SECONDS = 10.0
-# Room for the error headers beside the input's largest record.
-_DEAD_LETTER_HEADROOM = 64 * 1024
+
+T = TypeVar("T")
 
 
 def topics_of(kafka: KafkaSettings) -> tuple[str, str, str]:
@@ -52,8 +55,9 @@ def prepare(servers: str, kafka: KafkaSettings, stop: Stop) -> list[str]:
     try:
         for topic in missing:
             # The last: by then the input topic is there to be asked.
-            config = _dead_letter_config(admin, kafka.input_topic) if topic == kafka.dead_letter_topic else {}
-            admin.create_topics([NewTopic(topic, config=config)])[topic].result()
+            config = _dead_letter_config(admin, kafka.input_topic, stop) if topic == kafka.dead_letter_topic else {}
+            wanted = [NewTopic(topic, config=config)]
+            _result(admin.create_topics(wanted, request_timeout=_REACH_SECONDS)[topic], stop)
     except KafkaException as error:
         raise LocalError(f"the broker at {servers} did not make the topic '{topic}': {error.args[0].str()}") from None
     return missing
@@ -74,7 +78,17 @@ def _existing(admin: AdminClient, servers: str, stop: Stop) -> set[str]:
                 ) from None
 
 
-def _dead_letter_config(admin: AdminClient, input_topic: str) -> dict[str, str]:
+def _dead_letter_config(admin: AdminClient, input_topic: str, stop: Stop) -> dict[str, str]:
     resource = ConfigResource(ResourceType.TOPIC, input_topic)
-    largest = int(admin.describe_configs([resource])[resource].result()["max.message.bytes"].value)
-    return {"max.message.bytes": str(largest + _DEAD_LETTER_HEADROOM)}
+    config = _result(admin.describe_configs([resource], request_timeout=_REACH_SECONDS)[resource], stop)
+    return {"max.message.bytes": str(dead_letter_max_bytes(int(config["max.message.bytes"].value)))}
+
+
+def _result(future: Future[T], stop: Stop) -> T:
+    """What the broker answers. Raises ``KafkaException`` once the request's own time is up, or ``Interrupted``."""
+    while True:
+        stop.check()
+        try:
+            return future.result(Stop.TICK_SECONDS)
+        except TimeoutError:
+            continue

@@ -34,15 +34,15 @@ class Corpus:
         return 0 if self.lines is None else self.lines.blank
 
 
-def from_lines(name: str, limit: int | None, queries: Sequence[str], fields: Input, stack: ExitStack) -> Corpus:
-    """The lines of a file, or of standard input for ``-``. Raises ``LocalError`` where it can't be read."""
+def from_lines(
+    name: str, limit: int | None, queries: Sequence[str], fields: Input, stack: ExitStack, stop: Stop
+) -> Corpus:
+    """The lines of a file, or of standard input for ``-``. Raises ``LocalError`` or ``Interrupted``."""
     file = sources.open_input(name, stack)
-    counted = sources.count_lines(file)
+    counted = sources.count_lines(file, limit, stop)
     lines = LineTexts(sources.lines(file), name, fields, time.time)
     texts = _with_queries(queries, limited(lines, limit), fields)
-    if counted is None:
-        return Corpus(texts, None, lines)
-    return Corpus(texts, (counted if limit is None else min(counted, limit)) + len(queries), lines)
+    return Corpus(texts, None if counted is None else counted + len(queries), lines)
 
 
 def from_docstrings(limit: int | None, queries: Sequence[str], fields: Input, stop: Stop) -> Corpus:

@@ -2,18 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import BinaryIO
 
-from embedding_operator.local.errors import LocalError
-from embedding_operator.local.ledger import Embedded, Ledger, given_up
+from embedding_operator.local.clients import KafkaClients, Reply
 from embedding_operator.local.neighbours import Vectors
+from embedding_operator.local.output import Output
 from embedding_operator.local.progress import Progress
 from embedding_operator.local.stop import Stop
 from embedding_operator.local.texts import Arriving, Text
-from embedding_operator.local.wire import Reply, Wire
+from embedding_operator.local.tracker import Embedded, RecordTracker, given_up
 from embedding_operator.local.worker import Worker
 
 _STATS_SECONDS = 1.0
@@ -30,10 +28,10 @@ class Ending(Enum):
 class Feeder:
     """Feeds texts as far as there is room and as they arrive."""
 
-    def __init__(self, texts: Arriving, ledger: Ledger, wire: Wire) -> None:
+    def __init__(self, texts: Arriving, tracker: RecordTracker, clients: KafkaClients) -> None:
         self._texts = texts
-        self._ledger = ledger
-        self._wire = wire
+        self._tracker = tracker
+        self._clients = clients
         self._next: Text | None = None
         self.done = False
 
@@ -46,75 +44,56 @@ class Feeder:
                 except StopIteration:
                     self.done = True
                     return
-            if self._next is None or not self._ledger.has_room(self._next.value):
+            if self._next is None or not self._tracker.has_room(self._next.value):
                 return
-            text, self._next = self._next, None
-            self._wire.feed(self._ledger.feed(text, time.monotonic()), text)
+            if not self._clients.feed(self._tracker.fed, self._next):
+                return
+            self._tracker.feed(self._next, time.monotonic())
+            self._next = None
 
 
 class Collector:
-    """Takes what comes back: into the ledger, the output file and the vectors."""
+    """Takes what comes back: into the tracker, the output file and the vectors."""
 
-    def __init__(self, ledger: Ledger, output: BinaryIO | None) -> None:
-        self.ledger = ledger
+    def __init__(self, tracker: RecordTracker, output: Output | None) -> None:
+        self.tracker = tracker
         self.vectors = Vectors()
-        self.written = 0
         self._output = output
 
     def take(self, reply: Reply) -> None:
         """Enter a reply. Raises ``LocalError`` where the output file can't be written."""
-        text = self.ledger.answer(reply.number, reply.answer, time.monotonic())
+        text = self.tracker.answer(reply.number, reply.answer, time.monotonic())
         if text is None or not isinstance(reply.answer, Embedded):
             return
         if text.query is not None:
             self.vectors.add_query(reply.number, text.query, json.loads(reply.value)["embedding"])
             return
-        self._write(reply.value)
+        if self._output is not None:
+            self._output.write(reply.value)
         if self.vectors.wants_text():
             output = json.loads(reply.value)
             shown = output["original_text"] or text.label
             self.vectors.add_text(reply.number, f"{output['id']}: {shown}", output["embedding"])
 
-    def finish(self) -> None:
-        """Write out what the file's buffer holds. Raises ``LocalError``."""
-        if self._output is not None:
-            with _writing():
-                self._output.flush()
-
-    def _write(self, value: bytes) -> None:
-        if self._output is not None:
-            with _writing():
-                self._output.write(value + b"\n")
-            self.written += 1
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LocalError(f"--output: {error.strerror}") from None
-
 
 def exchange(
-    feeder: Feeder, collector: Collector, wire: Wire, worker: Worker, progress: Progress, stop: Stop
+    feeder: Feeder, collector: Collector, clients: KafkaClients, worker: Worker, progress: Progress, stop: Stop
 ) -> Ending:
-    """Feed and read until all is answered, given up, or asked to end. Raises ``LocalError`` where the worker ended."""
-    ledger = collector.ledger
+    """Feed and read until all is answered, given up, or asked to end. Raises ``LocalError``."""
+    tracker = collector.tracker
     silence = _Silence(time.monotonic)
     while True:
         feeder.fill()
-        replies = wire.receive()
+        replies = clients.receive()
         for reply in replies:
             collector.take(reply)
-        progress.show(ledger)
+        progress.show(tracker)
         if stop.requested:
             return Ending.INTERRUPTED
-        if feeder.done and not ledger.lag:
-            collector.finish()
+        if feeder.done and not tracker.lag:
             return Ending.COMPLETE
         worker.check()
-        if replies or not ledger.lag:
+        if replies or not tracker.lag:
             silence.broken()
         elif silence.time_to_ask() and given_up(silence.seconds, worker.stats()):
             return Ending.INCOMPLETE

@@ -8,23 +8,23 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from embedding_operator.local.ledger import Ledger
+from embedding_operator import console
 from embedding_operator.local.report import progress_line
+from embedding_operator.local.tracker import RecordTracker
 
 _LINE_SECONDS = 5.0
 
 
 def say(line: str) -> None:
     """One line for the person at the terminal; a bar that stands there moves down."""
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    console.say(line, lambda text: tqdm.write(text, file=sys.stderr))
 
 
 class Progress(Protocol):
-    """Shows a ledger as it fills."""
+    """Shows how far a run is."""
 
-    def show(self, ledger: Ledger) -> None:
-        """Show it as it stands, if it is time to."""
+    def show(self, tracker: RecordTracker) -> None:
+        """Show what the tracker holds now, if it is time to."""
 
     def __enter__(self) -> "Progress": ...
 
@@ -37,9 +37,9 @@ class _Bar:
     def __init__(self, total: int | None) -> None:
         self._bar = tqdm(total=total, unit=" messages", dynamic_ncols=True)
 
-    def show(self, ledger: Ledger) -> None:
-        self._bar.set_postfix(lag=ledger.lag, refresh=False)
-        self._bar.update(ledger.answered - self._bar.n)
+    def show(self, tracker: RecordTracker) -> None:
+        self._bar.set_postfix(lag=tracker.lag, refresh=False)
+        self._bar.update(tracker.answered - self._bar.n)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -54,12 +54,12 @@ class _Lines:
         self._next = 0.0
         self._shown = 0
 
-    def show(self, ledger: Ledger) -> None:
+    def show(self, tracker: RecordTracker) -> None:
         now = time.monotonic()
-        if ledger.answered > self._shown and now >= self._next:
+        if tracker.answered > self._shown and now >= self._next:
             self._next = now + _LINE_SECONDS
-            self._shown = ledger.answered
-            say(progress_line(ledger, self._total))
+            self._shown = tracker.answered
+            say(progress_line(tracker, self._total))
 
     def __enter__(self) -> "_Lines":
         return self

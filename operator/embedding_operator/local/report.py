@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedding_operator.local.ledger import Ledger
 from embedding_operator.local.neighbours import MOST_VECTORS, Example
+from embedding_operator.local.tracker import RecordTracker
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import ModelStats
 
@@ -22,7 +22,7 @@ class Outcome:
     pipeline: str
     broker: str
     model: ModelStats
-    ledger: Ledger
+    tracker: RecordTracker
     examples: Sequence[Example] = ()
     vectors_cut: bool = False
     blank: int = 0
@@ -31,20 +31,20 @@ class Outcome:
 
 def report(outcome: Outcome) -> str:
     """The report: what was used, what came of it, how fast, and the neighbours."""
-    ledger = outcome.ledger
+    tracker = outcome.tracker
     rows = [
         ("Pipeline", outcome.pipeline),
         ("Broker", outcome.broker),
         ("Model", _model(outcome.model)),
         ("Weights", f"{outcome.model.source}, {outcome.model.path}"),
         ("Contract", outcome.model.contract),
-        ("In", _number(ledger.fed) + (f" ({_count(outcome.blank, 'blank line')} left out)" if outcome.blank else "")),
-        ("Out", _number(ledger.embedded)),
-        ("Dead", _dead(ledger)),
-        ("Tombstones", _number(ledger.tombstones)),
-        ("Duplicates", _number(ledger.duplicates)),
-        ("Rate", _rate(ledger)),
-        ("Latency", _latency(ledger)),
+        ("In", _number(tracker.fed) + (f" ({_count(outcome.blank, 'blank line')} left out)" if outcome.blank else "")),
+        ("Out", _number(tracker.embedded)),
+        ("Dead", _dead(tracker)),
+        ("Tombstones", _number(tracker.tombstones)),
+        ("Duplicates", _number(tracker.duplicates)),
+        ("Rate", _rate(tracker)),
+        ("Latency", _latency(tracker)),
     ]
     if outcome.written is not None:
         count, path = outcome.written
@@ -67,22 +67,22 @@ def serving(settings: Settings) -> str:
     )
 
 
-def mismatch(ledger: Ledger) -> str:
+def mismatch(tracker: RecordTracker) -> str:
     """The error where not all that went in came back."""
-    missing = list(ledger.missing(5))
-    shown = ", ".join(missing) + (", …" if ledger.lag > len(missing) else "")
+    missing = list(tracker.missing(5))
+    shown = ", ".join(missing) + (", …" if tracker.lag > len(missing) else "")
     return (
-        f"in {_number(ledger.fed)} ≠ out {_number(ledger.embedded)} + dead {_number(ledger.dead.total())} + tombstones "
-        f"{_number(ledger.tombstones)}: {_count(ledger.lag, 'record')} did not come back: {shown}"
+        f"in {_number(tracker.fed)} ≠ out {_number(tracker.embedded)} + dead {_number(tracker.dead.total())} + "
+        f"tombstones {_number(tracker.tombstones)}: {_count(tracker.lag, 'record')} did not come back: {shown}"
     )
 
 
-def progress_line(ledger: Ledger, total: int | None) -> str:
+def progress_line(tracker: RecordTracker, total: int | None) -> str:
     """One line of how far a run is, with the time left where the total is known."""
-    rate = _per_second(ledger)
+    rate = _per_second(tracker)
     of_total = "" if total is None else f" of {_number(total)}"
-    left = f", {(total - ledger.answered) / rate:.0f} s left" if total is not None and rate else ""
-    return f"{_number(ledger.answered)}{of_total} answered, {rate:.0f}/s, lag {_number(ledger.lag)}{left}"
+    left = f", {(total - tracker.answered) / rate:.0f} s left" if total is not None and rate else ""
+    return f"{_number(tracker.answered)}{of_total} answered, {rate:.0f}/s, lag {_number(tracker.lag)}{left}"
 
 
 def snippet(text: str) -> str:
@@ -101,23 +101,23 @@ def _model(model: ModelStats) -> str:
     )
 
 
-def _dead(ledger: Ledger) -> str:
-    reasons = ", ".join(f"{reason} {_number(count)}" for reason, count in ledger.dead.most_common())
-    return _number(ledger.dead.total()) + (f" ({reasons})" if reasons else "")
+def _dead(tracker: RecordTracker) -> str:
+    reasons = ", ".join(f"{reason} {_number(count)}" for reason, count in tracker.dead.most_common())
+    return _number(tracker.dead.total()) + (f" ({reasons})" if reasons else "")
 
 
-def _per_second(ledger: Ledger) -> float:
-    return ledger.answered / ledger.seconds if ledger.seconds else 0.0
+def _per_second(tracker: RecordTracker) -> float:
+    return tracker.answered / tracker.seconds if tracker.seconds else 0.0
 
 
-def _rate(ledger: Ledger) -> str:
-    return f"{_per_second(ledger):.1f} messages/s over {ledger.seconds:.1f} s"
+def _rate(tracker: RecordTracker) -> str:
+    return f"{_per_second(tracker):.1f} messages/s over {tracker.seconds:.1f} s"
 
 
-def _latency(ledger: Ledger) -> str:
-    if not ledger.latencies:
+def _latency(tracker: RecordTracker) -> str:
+    if not tracker.latencies:
         return "none was measured"
-    p50, p99 = np.percentile(ledger.latencies, [50, 99])
+    p50, p99 = np.percentile(tracker.latencies, [50, 99])
     return f"p50 {p50:.2f} s, p99 {p99:.2f} s, from fed to read, waiting in line included"
 
 

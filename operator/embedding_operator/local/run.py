@@ -1,33 +1,32 @@
 """A local run from beginning to end: broker, worker, texts, report, and where asked for, serving until Ctrl-C."""
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from embedding_operator import names
+from embedding_operator import console, names
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.desired.config_map import config_map
 from embedding_operator.local import broker, corpus
+from embedding_operator.local.clients import kafka_clients
 from embedding_operator.local.corpus import Corpus
 from embedding_operator.local.errors import Interrupted, LocalError
 from embedding_operator.local.exchange import Collector, Ending, Feeder, exchange
-from embedding_operator.local.ledger import Ledger, bounds
+from embedding_operator.local.output import Output
 from embedding_operator.local.progress import progress, say
 from embedding_operator.local.report import Outcome, mismatch, report, serving
-from embedding_operator.local.stop import Stop
-from embedding_operator.local.wire import wire
+from embedding_operator.local.stop import EXIT_INTERRUPTED, Stop
+from embedding_operator.local.tracker import RecordTracker, bounds
 from embedding_operator.local.worker import HOST, Worker, free_port, require_free, running
 from embedding_service.contract.problems import problems_of
 from embedding_service.contract.settings import KafkaSettings, Settings, parse_settings
 from embedding_service.contract.stats import ModelStats, State
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 _STATES = {State.LOADING: "loading the model", State.CONNECTING: "connecting to the broker"}
 
@@ -85,22 +84,22 @@ class _Run:
         code = self._feed(settings, worker, model, texts, output)
         return self._serve(worker, settings) if self._options.serve and not code else code
 
-    def _feed(
-        self, settings: Settings, worker: Worker, model: ModelStats, texts: Corpus, output: BinaryIO | None
-    ) -> int:
+    def _feed(self, settings: Settings, worker: Worker, model: ModelStats, texts: Corpus, output: Output | None) -> int:
         """Feed all, and report. Returns the exit code."""
-        ledger = Ledger(bounds(model.dimension, in_memory=self._options.bootstrap_servers is None))
-        collector = Collector(ledger, output)
+        tracker = RecordTracker(bounds(model.dimension, in_memory=self._options.bootstrap_servers is None))
+        collector = Collector(tracker, output)
         ending: Ending | LocalError
-        with wire(settings.kafka, self._stop) as opened, progress(texts.total) as shown:
+        with kafka_clients(settings.kafka, self._stop) as clients, progress(texts.total) as shown:
+            feeder = Feeder(texts.texts, tracker, clients)
             try:
-                ending = exchange(Feeder(texts.texts, ledger, opened), collector, opened, worker, shown, self._stop)
+                with closing(output) if output else nullcontext():
+                    ending = exchange(feeder, collector, clients, worker, shown, self._stop)
             except LocalError as error:
                 ending = error
         if ending is not Ending.COMPLETE:
             worker.stop()
-        if ledger.fed or not self._options.serve:
-            print("\n" + report(self._outcome(settings, model, collector, texts)), flush=True)
+        if tracker.fed or not self._options.serve:
+            console.show("\n" + report(self._outcome(settings, model, collector, texts, output)))
         match ending:
             case Ending.COMPLETE:
                 return 0
@@ -108,25 +107,26 @@ class _Run:
                 say("interrupted")
                 return EXIT_INTERRUPTED
             case _:
-                say(f"error: {mismatch(ledger) if ending is Ending.INCOMPLETE else ending}")
+                say(f"error: {mismatch(tracker) if ending is Ending.INCOMPLETE else ending}")
                 return EXIT_FAILED
 
-    def _outcome(self, settings: Settings, model: ModelStats, collector: Collector, texts: Corpus) -> Outcome:
-        path = self._options.output
+    def _outcome(
+        self, settings: Settings, model: ModelStats, collector: Collector, texts: Corpus, output: Output | None
+    ) -> Outcome:
         return Outcome(
             pipeline=f"{self._pipeline.metadata.namespace}/{self._pipeline.metadata.name}",
             broker=self._broker_line(",".join(settings.kafka.bootstrap_servers)),
             model=model,
-            ledger=collector.ledger,
+            tracker=collector.tracker,
             examples=collector.vectors.examples(),
             vectors_cut=collector.vectors.cut,
             blank=texts.blank,
-            written=(collector.written, str(path)) if path is not None else None,
+            written=(output.written, str(output.path)) if output else None,
         )
 
     def _serve(self, worker: Worker, settings: Settings) -> int:
         """Keep running until asked to end."""
-        print("\n" + serving(settings), flush=True)
+        console.show("\n" + serving(settings))
         while not self._stop.requested:
             worker.check()
             time.sleep(Stop.TICK_SECONDS)
@@ -142,20 +142,14 @@ class _Run:
         require_free(port)
         return port
 
-    def _output(self) -> BinaryIO | None:
+    def _output(self) -> Output | None:
         path = self._options.output
-        if path is None:
-            return None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return self._stack.enter_context(path.open("wb"))
-        except OSError as error:
-            raise LocalError(f"--output {path}: {error.strerror}") from None
+        return None if path is None else self._stack.enter_context(closing(Output(path)))
 
     def _texts(self) -> Corpus:
         options, fields = self._options, self._pipeline.spec.input
         if options.input is not None:
-            return corpus.from_lines(options.input, options.limit, options.queries, fields, self._stack)
+            return corpus.from_lines(options.input, options.limit, options.queries, fields, self._stack, self._stop)
         say("texts: docstrings of the standard library and of the installed packages")
         return corpus.from_docstrings(options.limit, options.queries, fields, self._stop)
 

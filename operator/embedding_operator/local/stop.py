@@ -8,6 +8,9 @@ from types import FrameType
 
 from embedding_operator.local.errors import Interrupted
 
+# 128 and the number of SIGINT, as shells have it.
+EXIT_INTERRUPTED = 130
+
 
 class Stop:
     """Whether somebody asked the run to end. Every wait in a run looks at it several times a second."""

@@ -11,10 +11,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from embedding_operator.local.broker import topics_of
 from embedding_operator.local.errors import LocalError
-from embedding_operator.local.ledger import Answer, Dead, Embedded, Tombstone
 from embedding_operator.local.progress import say
 from embedding_operator.local.stop import Stop
 from embedding_operator.local.texts import Text
+from embedding_operator.local.tracker import Answer, Dead, Embedded, Tombstone
 from embedding_service.contract.headers import ERROR_CLASS, Headers
 from embedding_service.contract.kafka import common_config, producer_config
 from embedding_service.contract.settings import KafkaSettings
@@ -38,7 +38,7 @@ class Reply:
     value: bytes
 
 
-class Wire:
+class KafkaClients:
     """Feeds records to the input topic and reads what comes back. For one thread."""
 
     def __init__(self, kafka: KafkaSettings, stop: Stop) -> None:
@@ -61,19 +61,30 @@ class Wire:
         )
         self._consumer.assign(self._ends(stop))
 
-    def feed(self, number: int, text: Text) -> None:
-        """Send a record; a refusal by the broker is raised by a later ``receive``."""
+    def feed(self, number: int, text: Text) -> bool:
+        """Send a record, unless the client's queue is full: returns whether it was taken.
+
+        Raises ``LocalError`` for a record that can't be sent; a refusal by the broker is raised by a later ``receive``,
+        which also makes room in the queue.
+        """
 
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 self._failure = LocalError(f"{text.label}: the broker refused this record: {error.str()}")
 
-        self._producer.produce(
-            self._kafka.input_topic,
-            value=text.value,
-            headers=[(RUN_HEADER, self._run.encode()), (NUMBER_HEADER, str(number).encode())],
-            on_delivery=delivered,
-        )
+        try:
+            self._producer.produce(
+                self._kafka.input_topic,
+                value=text.value,
+                headers=[(RUN_HEADER, self._run.encode()), (NUMBER_HEADER, str(number).encode())],
+                on_delivery=delivered,
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            size = f"{len(text.value):,} bytes"
+            raise LocalError(f"{text.label}: this record of {size} can't be sent: {error.args[0].str()}") from None
+        return True
 
     def receive(self) -> list[Reply]:
         """What has come back; waits a moment where nothing has. Raises ``LocalError``."""
@@ -142,9 +153,9 @@ class Wire:
 
 
 @contextmanager
-def wire(kafka: KafkaSettings, stop: Stop) -> Iterator[Wire]:
-    """Open a ``Wire`` for the length of a ``with`` block. Raises ``LocalError`` or ``Interrupted``."""
-    opened = Wire(kafka, stop)
+def kafka_clients(kafka: KafkaSettings, stop: Stop) -> Iterator[KafkaClients]:
+    """Open the clients for the length of a ``with`` block. Raises ``LocalError`` or ``Interrupted``."""
+    opened = KafkaClients(kafka, stop)
     try:
         yield opened
     finally:

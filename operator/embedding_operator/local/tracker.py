@@ -1,4 +1,4 @@
-"""What was fed, what came back, and how much may be under way; pure: times are handed in."""
+"""What was fed, what came back, and how much may be in flight; pure: times are handed in."""
 
 from array import array
 from collections import Counter
@@ -10,7 +10,7 @@ from embedding_operator.local.texts import Text
 from embedding_service.contract.stats import State, Stats
 
 _MIB = 1024 * 1024
-# The broker in memory forgets a partition's oldest records beyond 5 MiB or 100,000. All that is under way may land in
+# The broker in memory forgets a partition's oldest records beyond 5 MiB or 100,000. All that is in flight may land in
 # one partition, and must be read before that.
 _MEMORY_BYTES = 4 * _MIB
 _MEMORY_MESSAGES = 50_000
@@ -64,18 +64,18 @@ Answer = Embedded | Tombstone | Dead
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _InFlight:
     text: Text
     bytes: int
     fed_at: float
 
 
-class Ledger:
+class RecordTracker:
     """Each record of a run by its number: fed once, answered once. Times are seconds of one monotonic clock."""
 
     def __init__(self, limits: Bounds) -> None:
         self._limits = limits
-        self._under_way: dict[int, _UnderWay] = {}
+        self._in_flight: dict[int, _InFlight] = {}
         self._bytes = 0
         self.fed = 0
         self.embedded = 0
@@ -94,7 +94,7 @@ class Ledger:
     @property
     def lag(self) -> int:
         """How many records did not come back yet."""
-        return len(self._under_way)
+        return len(self._in_flight)
 
     @property
     def seconds(self) -> float:
@@ -105,7 +105,7 @@ class Ledger:
 
     def has_room(self, value: bytes) -> bool:
         """Whether a record may be fed now. One alone always may, whatever its size."""
-        if not self._under_way:
+        if not self._in_flight:
             return True
         within_bytes = self._bytes + len(value) + self._limits.record_bytes <= self._limits.bytes
         return within_bytes and self.lag < self._limits.messages
@@ -114,8 +114,8 @@ class Ledger:
         """Enter a record; returns its number."""
         number = self.fed
         self.fed += 1
-        entry = _UnderWay(text, len(text.value) + self._limits.record_bytes, now)
-        self._under_way[number] = entry
+        entry = _InFlight(text, len(text.value) + self._limits.record_bytes, now)
+        self._in_flight[number] = entry
         self._bytes += entry.bytes
         self.first_fed_at = now if self.first_fed_at is None else self.first_fed_at
         self.last_event_at = now
@@ -124,7 +124,7 @@ class Ledger:
     def answer(self, number: int, answer: Answer, now: float) -> Text | None:
         """Enter what came back; returns what was fed, or ``None`` for a duplicate."""
         self.last_event_at = now
-        entry = self._under_way.pop(number, None)
+        entry = self._in_flight.pop(number, None)
         if entry is None:
             self.duplicates += 1
             return None
@@ -141,7 +141,7 @@ class Ledger:
 
     def missing(self, most: int) -> Iterable[str]:
         """The labels of the first records that did not come back."""
-        return [entry.text.label for entry in islice(self._under_way.values(), most)]
+        return [entry.text.label for entry in islice(self._in_flight.values(), most)]
 
 
 def given_up(silent_seconds: float, stats: Stats | None) -> bool:

@@ -1,61 +1,61 @@
-"""The accounting of a run: what was fed, what came back, what may be under way, and when to give up."""
+"""The accounting of a run: what was fed, what came back, what may be in flight, and when to give up."""
 
 from typing import Any
 
 import pytest
 
-from embedding_operator.local.ledger import (
+from embedding_operator.local.texts import Text
+from embedding_operator.local.tracker import (
     SILENT_SECONDS,
     Bounds,
     Dead,
     Embedded,
-    Ledger,
+    RecordTracker,
     Tombstone,
     bounds,
     given_up,
 )
-from embedding_operator.local.texts import Text
 from embedding_service.contract.stats import Latency, State, Stats
 
 MIB = 1024 * 1024
 
 
-def fed(count: int, limits: Bounds | None = None) -> Ledger:
-    ledger = Ledger(limits or Bounds(messages=1_000, bytes=MIB, record_bytes=0))
+def fed(count: int, limits: Bounds | None = None) -> RecordTracker:
+    tracker = RecordTracker(limits or Bounds(messages=1_000, bytes=MIB, record_bytes=0))
     for number in range(count):
-        ledger.feed(Text(f"line-{number + 1}", b"x"), now=float(number))
-    return ledger
+        tracker.feed(Text(f"line-{number + 1}", b"x"), now=float(number))
+    return tracker
 
 
 def test_each_record_is_counted_by_what_came_back() -> None:
-    ledger = fed(5)
-    ledger.answer(0, Embedded(), 10.0)
-    ledger.answer(1, Dead("InvalidJson"), 10.0)
-    ledger.answer(2, Dead("InvalidJson"), 10.0)
-    ledger.answer(3, Tombstone(), 10.0)
-    assert (ledger.fed, ledger.embedded, dict(ledger.dead), ledger.tombstones) == (5, 1, {"InvalidJson": 2}, 1)
-    assert (ledger.answered, ledger.lag) == (4, 1)
+    tracker = fed(5)
+    tracker.answer(0, Embedded(), 10.0)
+    tracker.answer(1, Dead("InvalidJson"), 10.0)
+    tracker.answer(2, Dead("InvalidJson"), 10.0)
+    tracker.answer(3, Tombstone(), 10.0)
+    assert (tracker.fed, tracker.embedded, dict(tracker.dead), tracker.tombstones) == (5, 1, {"InvalidJson": 2}, 1)
+    assert (tracker.answered, tracker.lag) == (4, 1)
 
 
 def test_a_second_answer_is_a_duplicate_and_counts_for_nothing_else() -> None:
-    ledger = fed(1)
-    assert ledger.answer(0, Embedded(), 1.0) == Text("line-1", b"x")
-    assert ledger.answer(0, Dead("InvalidJson"), 2.0) is None
-    assert (ledger.embedded, ledger.dead.total(), ledger.duplicates) == (1, 0, 1)
+    tracker = fed(1)
+    assert tracker.answer(0, Embedded(), 1.0) == Text("line-1", b"x")
+    assert tracker.answer(0, Dead("InvalidJson"), 2.0) is None
+    assert (tracker.embedded, tracker.dead.total(), tracker.duplicates) == (1, 0, 1)
 
 
 def test_what_is_missing_is_named_in_the_order_in_which_it_was_fed() -> None:
-    ledger = fed(5)
-    ledger.answer(1, Embedded(), 9.0)
-    assert ledger.missing(3) == ["line-1", "line-3", "line-4"]
+    tracker = fed(5)
+    tracker.answer(1, Embedded(), 9.0)
+    assert tracker.missing(3) == ["line-1", "line-3", "line-4"]
 
 
 def test_latency_is_from_fed_to_read() -> None:
-    ledger = fed(2)
-    ledger.answer(1, Embedded(), 4.0)
-    ledger.answer(0, Embedded(), 6.0)
-    assert list(ledger.latencies) == [3.0, 6.0]
-    assert ledger.seconds == 6.0
+    tracker = fed(2)
+    tracker.answer(1, Embedded(), 4.0)
+    tracker.answer(0, Embedded(), 6.0)
+    assert list(tracker.latencies) == [3.0, 6.0]
+    assert tracker.seconds == 6.0
 
 
 def test_nothing_fed_took_no_time() -> None:
@@ -63,18 +63,18 @@ def test_nothing_fed_took_no_time() -> None:
 
 
 def test_there_is_room_until_the_messages_are_used_up_and_again_after_an_answer() -> None:
-    ledger = fed(2, Bounds(messages=2, bytes=MIB, record_bytes=0))
-    assert not ledger.has_room(b"")
-    ledger.answer(0, Embedded(), 9.0)
-    assert ledger.has_room(b"")
+    tracker = fed(2, Bounds(messages=2, bytes=MIB, record_bytes=0))
+    assert not tracker.has_room(b"")
+    tracker.answer(0, Embedded(), 9.0)
+    assert tracker.has_room(b"")
 
 
 def test_there_is_room_until_the_bytes_are_used_up_and_again_after_an_answer() -> None:
-    ledger = fed(2, Bounds(messages=1_000, bytes=330, record_bytes=100))
-    assert ledger.has_room(b"x" * 28)
-    assert not ledger.has_room(b"x" * 29)
-    ledger.answer(0, Dead("InvalidJson"), 9.0)
-    assert ledger.has_room(b"x" * 29)
+    tracker = fed(2, Bounds(messages=1_000, bytes=330, record_bytes=100))
+    assert tracker.has_room(b"x" * 28)
+    assert not tracker.has_room(b"x" * 29)
+    tracker.answer(0, Dead("InvalidJson"), 9.0)
+    assert tracker.has_room(b"x" * 29)
 
 
 def test_a_record_alone_has_room_whatever_its_size() -> None:
@@ -82,7 +82,7 @@ def test_a_record_alone_has_room_whatever_its_size() -> None:
 
 
 @pytest.mark.parametrize("dimension", [1, 384, 768, 4_096])
-def test_outputs_under_way_fit_into_one_partition_of_the_broker_in_memory(dimension: int) -> None:
+def test_outputs_in_flight_fit_into_one_partition_of_the_broker_in_memory(dimension: int) -> None:
     limits = bounds(dimension, in_memory=True)
     longest = len("-1.1754943508222875e-38, ") * dimension
     assert limits.record_bytes > longest * 0.85
