@@ -51,19 +51,21 @@ def window_count(costs: Sequence[int], max_cost: float) -> int:
 class Pace:
     """Cost a second, learnt from the windows that have gone through; bounds the next one in seconds."""
 
-    _START = 2_000.0  # tokens a second: a slow CPU; a window too small costs little, one too large delays a drain
+    # Tokens a second of a very slow CPU, until the first window is through: one too large would delay a drain.
+    _START = 200.0
     _WEIGHT = 0.3
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
-        self._rate = self._START
+        self._rate: float | None = None
 
     @property
     def max_cost(self) -> float:
         """Tokens that fit into the window's seconds."""
-        return self._rate * self._window_seconds
+        return (self._rate or self._START) * self._window_seconds
 
     def learn(self, cost: float, seconds: float) -> None:
         """Take in that ``cost`` tokens took ``seconds``."""
         if seconds > 0 and cost > 0:
-            self._rate += self._WEIGHT * (cost / seconds - self._rate)
+            seen = cost / seconds
+            self._rate = seen if self._rate is None else self._rate + self._WEIGHT * (seen - self._rate)

@@ -15,12 +15,14 @@ from typing import cast
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from embedding_service.contract.headers import Headers
+from embedding_service.contract.headers import Headers, Stage
 from embedding_service.contract.kafka import consumer_config
+from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.contract.settings import Settings
+from embedding_service.delivery.errors import ACCESS_DENIED
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.metrics import Metrics
-from embedding_service.records import InputRecord, Parsed, parse
+from embedding_service.records import InputRecord, Parsed, Rejection, parse
 from embedding_service.stages import Failure, Heartbeat, Inbox
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ _POLL_SECONDS = 0.1
 _ROOM_SECONDS = 0.02
 _COMMIT_SECONDS = 0.1
 _COMMIT_TIMEOUT_SECONDS = 10.0
+_LEAVE_SECONDS = 2.0
 _MAX_POLL_MESSAGES = 512
 # Pausing throws away what librdkafka has prefetched, so a short lack of room must not cause it.
 _PAUSE_AFTER_SECONDS = 1.0
@@ -88,7 +91,7 @@ class ConsumerLoop:
             if not self._failure.occurred():
                 self._drain(self._offsets.partitions())
         finally:
-            self._consumer.close()
+            self._close()
             self._metrics.in_flight.set(0)
 
     def _step(self) -> None:
@@ -140,18 +143,23 @@ class ConsumerLoop:
         messages, size = self._offsets.in_flight()
         admitted: list[Parsed] = []
         while self._held and messages < engine.max_in_flight and size < engine.max_in_flight_bytes:
-            record = self._record(self._held.popleft())
+            message = self._held.popleft()
+            headers = _headers(message)
+            record = self._record(message, headers or [])
             if record is None:
                 continue
             self._offsets.track(record)
-            admitted.append(parse(record, self._settings.input.text_field, self._settings.input.id_field))
+            admitted.append(_unreadable(record) if headers is None else self._parse(record))
             messages += 1
             size += record.size
         self._metrics.in_flight.set(messages)
         if admitted:
             self._inbox.put(admitted)
 
-    def _record(self, message: Message) -> InputRecord | None:
+    def _parse(self, record: InputRecord) -> Parsed:
+        return parse(record, self._settings.input.text_field, self._settings.input.id_field)
+
+    def _record(self, message: Message, headers: Headers) -> InputRecord | None:
         """The record; ``None`` for an event, or for a partition that is no longer ours."""
         error = message.error()
         if error is not None:
@@ -169,7 +177,7 @@ class ConsumerLoop:
             offset=offset,
             key=message.key(),
             value=message.value(),
-            headers=cast("Headers", message.headers() or []),
+            headers=headers,
             timestamp=message.timestamp()[1] / 1000,
             received=time.monotonic(),
             assignment=assignment,
@@ -182,8 +190,17 @@ class ConsumerLoop:
                 self._offsets.reached_end(partition, offset)
         elif error.fatal():
             raise KafkaException(error)
+        elif error.code() in ACCESS_DENIED:
+            raise self._denied(error)
         else:
             logger.warning("consumer: %s: %s", error.name(), error.str())
+
+    def _denied(self, error: KafkaError) -> Termination:
+        kafka = self._settings.kafka
+        return Termination(
+            TerminationReason.ACCESS_DENIED,
+            f"{error.str()}; expected ACLs to read topic '{kafka.input_topic}' and group '{kafka.consumer_group}'",
+        )
 
     def _commit(self) -> None:
         now = time.monotonic()
@@ -192,12 +209,7 @@ class ConsumerLoop:
         due = self._offsets.to_commit()
         if not due or now - self._last_commit < _COMMIT_SECONDS:
             return
-        self._last_commit = self._commit_started = now
-        try:
-            self._consumer.commit(offsets=self._positions(due), asynchronous=True)
-        except KafkaException as error:
-            self._commit_started = None
-            self._commit_failed(error.args[0])
+        self._commit_async(due)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._commit_started = None
@@ -216,17 +228,32 @@ class ConsumerLoop:
 
     def _commit_failed(self, error: KafkaError) -> None:
         self._metrics.commits.labels("failed").inc()
+        if error.code() in ACCESS_DENIED:
+            raise self._denied(error)
         level = logging.INFO if error.code() in _REBALANCE_ERRORS else logging.WARNING
         logger.log(level, "commit failed, will be repeated: %s: %s", error.name(), error.str())
 
-    def _commit_now(self, partitions: Collection[int]) -> None:
-        due = {partition: offset for partition, offset in self._offsets.to_commit().items() if partition in partitions}
-        if not due:
-            return
+    def _commit_async(self, offsets: dict[int, int]) -> None:
+        """Send a commit. A synchronous one would wait for a broker that hangs as long as it hangs."""
+        self._last_commit = self._commit_started = time.monotonic()
         try:
-            self._committed(self._consumer.commit(offsets=self._positions(due), asynchronous=False) or [])
+            self._consumer.commit(offsets=self._positions(offsets), asynchronous=True)
         except KafkaException as error:
+            self._commit_started = None
             self._commit_failed(error.args[0])
+
+    def _close(self) -> None:
+        """Await the last commit, then leave the group; neither longer than the deadline."""
+        deadline = self._deadline or time.monotonic() + self._drain_seconds
+        while self._commit_started is not None and time.monotonic() < deadline:
+            self.heartbeat.beat()
+            # Serves on_commit. What it may return besides is somebody else's from now on.
+            self._consumer.poll(_POLL_SECONDS)
+        closing = threading.Thread(target=self._consumer.close, name="consumer-close", daemon=True)
+        closing.start()
+        closing.join(max(_LEAVE_SECONDS, deadline - time.monotonic()))
+        if closing.is_alive():
+            logger.warning("left the group without the broker's answer: its session has to expire")
 
     def _positions(self, offsets: dict[int, int]) -> list[TopicPartition]:
         topic = self._settings.kafka.input_topic
@@ -242,7 +269,10 @@ class ConsumerLoop:
             if self._failure.occurred() or time.monotonic() > deadline:
                 logger.warning("gave up waiting for what is in flight of partitions %s: it will be redone", partitions)
                 break
-        self._commit_now(partitions)
+        due = {partition: offset for partition, offset in self._offsets.to_commit().items() if partition in partitions}
+        if due:
+            # Goes to the coordinator before the request to join or to leave, which ends this owner's right to commit.
+            self._commit_async(due)
 
     def _drop(self, partitions: Collection[int]) -> None:
         self._offsets.forget(self._inbox.drop(partitions))
@@ -305,3 +335,18 @@ class ConsumerLoop:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.connected = False
         logger.warning("consumer: %s: %s", error.name(), error.str())
+
+
+def _unreadable(record: InputRecord) -> Rejection:
+    return Rejection(record, Stage.HEADERS, DeadLetterReason.INVALID_HEADERS, "a header's name is not UTF-8")
+
+
+def _headers(message: Message) -> Headers | None:
+    """The record's headers; ``None`` where a name is not UTF-8. Only the first call on a message tells."""
+    try:
+        headers = message.headers()
+        # confluent-kafka leaves the decoding error pending, and the next call into C raises it: here, not elsewhere.
+        time.monotonic()
+    except (SystemError, UnicodeDecodeError):
+        return None
+    return cast("Headers", headers or [])

@@ -38,7 +38,11 @@ def run(config: Path, termination_log: Path) -> int:
     """Run a worker until it is told to stop. Returns the exit code."""
     try:
         settings = _settings(config)
-        configure_logs(settings.logging)
+        try:
+            configure_logs(settings.logging)
+        except OSError as error:
+            file = f"{place('logging.file', os.environ, str(config))}: '{settings.logging.file}'"
+            raise SettingsError([f"{file}: {error.strerror}; expected a file that can be written"]) from None
         return _serve(settings)
     except (SettingsError, Termination) as error:
         return _failed(error, config, termination_log)
@@ -105,14 +109,13 @@ def _serve(settings: Settings) -> int:
         logger.warning("http.control is open: whoever reaches port %d can stop this worker", settings.http.port)
     failure: list[BaseException] = []
 
-    def bring_up() -> None:
+    def load() -> None:
         try:
             worker.load()
-            worker.start()
         except BaseException as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
             failure.append(error)
 
-    loading = threading.Thread(target=bring_up, name="loader", daemon=True)
+    loading = threading.Thread(target=load, name="loader", daemon=True)
     loading.start()
     while loading.is_alive() and not stop.received:
         loading.join(_TICK_SECONDS)
@@ -123,7 +126,7 @@ def _serve(settings: Settings) -> int:
     while not stop.received and not failure and worker.failure is None:
         time.sleep(_TICK_SECONDS)
     logger.info("stopping")
-    worker.stop()
+    worker.close()
     server.stop()
     _raise(failure[0] if failure else worker.failure)
     logger.info("stopped")

@@ -84,7 +84,7 @@ class Pipeline(threading.Thread):
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
         model = self._model_stage(inbox, outbox)
-        producer = Producer(producer_config(self._settings.kafka), logger=logger)
+        producer = Producer(producer_config(self._settings.kafka, partitions.max_batch_bytes), logger=logger)
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)

@@ -36,8 +36,9 @@ class InputRecord:
 
     @property
     def size(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
+        """Bytes of key, value and headers."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ Outcome = Embedded | Tombstone | Rejection
 def parse(record: InputRecord, text_field: str = "text", id_field: str = "id") -> Parsed:
     """What a record holds. Only the text is necessary; unknown fields do no harm."""
     if record.value is None:
+        if record.key is None:
+            # It deletes nothing, and a compacted topic refuses it.
+            return _reject(record, DeadLetterReason.TOMBSTONE_WITHOUT_KEY, "a null value without a key")
         return Tombstone(record)
     try:
         document = orjson.loads(record.value)

@@ -13,10 +13,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
     ResourceType,
 )
 
-from embedding_service.contract.kafka import common_config, consumer_config
+from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, common_config, consumer_config
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import KafkaSettings
 from embedding_service.contract.topics import dead_letter_max_bytes
+from embedding_service.delivery.errors import ACCESS_DENIED
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Partitions:
 
     input: int
     output: int
+    # Bytes of a batch that neither the output nor the dead-letter topic refuses: brokers measure batches, not records.
+    max_batch_bytes: int = DEFAULT_BATCH_BYTES
 
 
 class TopicCheck:
@@ -61,24 +64,44 @@ class TopicCheck:
                 ):
                     raise
             except KafkaException as error:
+                if error.args[0].code() in ACCESS_DENIED:
+                    raise Termination(
+                        TerminationReason.ACCESS_DENIED, f"{error.args[0].str()}; expected ACLs for topics and group"
+                    ) from None
                 self._log_unreachable(error.args[0])
             self._stop.wait(_RETRY_SECONDS)
         return None
 
     def _look(self) -> Partitions:
-        counted = Partitions(
-            self._partitions("input_topic", self._kafka.input_topic),
-            self._partitions("output_topic", self._kafka.output_topic),
-        )
+        inputs = self._partitions("input_topic", self._kafka.input_topic)
+        outputs = self._partitions("output_topic", self._kafka.output_topic)
         try:
             self._partitions("dead_letter_topic", self._kafka.dead_letter_topic)
         except Termination as missing:
             if missing.reason is not TerminationReason.TOPIC_MISSING or not self._kafka.create_dead_letter_topic:
                 raise
-            self._create_dead_letter_topic(counted.input)
+            self._create_dead_letter_topic(inputs)
         if self._kafka.start_from == "latest":
-            self._start_from_latest(counted.input)
-        return counted
+            self._start_from_latest(inputs)
+        return Partitions(inputs, outputs, self._max_batch_bytes())
+
+    def _max_batch_bytes(self) -> int:
+        """The smallest limit of the topics that are written to; librdkafka's default where they can't be asked."""
+        try:
+            limits = [
+                self._max_message_bytes(topic) for topic in (self._kafka.output_topic, self._kafka.dead_letter_topic)
+            ]
+        except KafkaException as error:
+            logger.warning(
+                "max.message.bytes of the output topics can't be read, expected the default: %s", error.args[0].str()
+            )
+            return DEFAULT_BATCH_BYTES
+        return min(DEFAULT_BATCH_BYTES, *limits)
+
+    def _max_message_bytes(self, topic: str) -> int:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        config = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)[resource].result()
+        return int(config["max.message.bytes"].value)
 
     def _partitions(self, key: str, topic: str) -> int:
         metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
@@ -100,16 +123,22 @@ class TopicCheck:
 
     def _create_dead_letter_topic(self, partitions: int) -> None:
         topic = self._kafka.dead_letter_topic
-        resource = ConfigResource(ResourceType.TOPIC, self._kafka.input_topic)
-        config = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)[resource].result()
-        largest = dead_letter_max_bytes(int(config["max.message.bytes"].value))
+        largest = dead_letter_max_bytes(self._max_message_bytes(self._kafka.input_topic))
         wanted = NewTopic(topic, num_partitions=partitions, config={"max.message.bytes": str(largest)})
         try:
             self._admin.create_topics([wanted], request_timeout=_REQUEST_SECONDS)[topic].result()
         except KafkaException as error:
+            refusal = error.args[0]
             # Another worker was faster.
-            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            if refusal.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return
+            # Positive codes are the broker's own.
+            if refusal.code() > 0 and not refusal.retriable() and refusal.code() not in ACCESS_DENIED:
+                raise Termination(
+                    TerminationReason.TOPIC_MISSING,
+                    f"kafka.dead_letter_topic: '{topic}': can't be made: {refusal.str()}; "
+                    "expected a name that the brokers take",
+                ) from None
             raise
         logger.info("dead-letter topic '%s' created with %d partitions", topic, partitions)
 

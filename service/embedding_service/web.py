@@ -1,7 +1,7 @@
 """HTTP: the original service's endpoints, the probes and the metrics, on Starlette; and the thread that serves them."""
 
+import errno
 import hmac
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -32,18 +32,22 @@ _KAFKA = {True: "connected", False: "unreachable", None: "not used"}
 
 
 class _Endpoints:
-    """What is answered. Plain functions: Starlette runs them in its thread pool."""
+    """What is answered.
+
+    The probes and the metrics never wait, and are answered on the event loop; the rest in Starlette's thread pool,
+    which calls of ``/stop`` can fill.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def livez(self, _request: Request) -> Response:
+    async def livez(self, _request: Request) -> Response:
         return _probe(self._worker.live(), "alive", "a stage of the loop hangs")
 
-    def readyz(self, _request: Request) -> Response:
+    async def readyz(self, _request: Request) -> Response:
         return _probe(self._worker.ready(), "ready", self._worker.state.value)
 
-    def metrics(self, _request: Request) -> Response:
+    async def metrics(self, _request: Request) -> Response:
         return Response(generate_latest(self._worker.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     def health(self, _request: Request) -> Response:
@@ -100,10 +104,12 @@ def _guarded(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
     """Ask for the bearer token where ``http.control`` is ``token``."""
     if http.control != "token" or http.token is None:
         return endpoint
-    expected = b"Bearer " + http.token.get_secret_value().encode()
+    expected = http.token.get_secret_value().encode()
 
     def guard(request: Request) -> Response:
-        if hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+        # Starlette decodes headers as Latin-1; this is what was sent.
+        scheme, _, token = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(token, expected):
             return endpoint(request)
         return JSONResponse(
             {"error": "expected the header Authorization: Bearer <http.token>"},
@@ -156,8 +162,12 @@ def _bind(http: HttpSettings) -> socket.socket:
     try:
         return socket.create_server((http.host, http.port), family=family, backlog=128)
     except OSError as error:
+        where = f"can't listen on {http.host}:{http.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise Termination(
+                TerminationReason.PORT_IN_USE, f"http.port: {http.port}: {where}: in use; expected a free port"
+            ) from None
         raise Termination(
-            TerminationReason.PORT_IN_USE,
-            f"http.port: {http.port}: can't listen on {http.host}:{http.port}: {os.strerror(error.errno or 0)}; "
-            "expected a free port",
+            TerminationReason.CONFIGURATION_INVALID,
+            f"http.host: '{http.host}': {where}: {error.strerror}; expected an address of this machine",
         ) from None

@@ -27,9 +27,14 @@ class Worker:
         self._control = threading.Lock()
         self._model: LoadedModel | None = None
         self._pipeline: Pipeline | None = None
+        self._wanted = True
+        self._closed = False
 
     def load(self) -> None:
-        """Load the model. Raises ``Termination`` where that can't be done."""
+        """Load the model, and start the loop unless told otherwise meanwhile.
+
+        Raises ``Termination`` where the model can't be loaded.
+        """
         logger.info("loading the model %s", self.settings.model.name)
         # Takes seconds: the probes must answer meanwhile.
         from embedding_service.encoders import pytorch
@@ -38,7 +43,6 @@ class Worker:
         contract = model.contract.fingerprint()
         self.metrics.model_load_seconds.set(model.seconds)
         self.metrics.build_info.labels(__version__, model.name, contract).set(1)
-        self._model = model
         logger.info(
             "model ready: %s from %s (%s), %d dimensions, at most %d tokens, on %s, contract %s",
             model.name,
@@ -49,22 +53,37 @@ class Worker:
             model.device,
             contract,
         )
+        with self._control:
+            self._model = model
+            self._run_if_wanted()
 
     def start(self) -> State:
-        """Start the loop where it isn't running; without a model nothing starts yet."""
+        """Start the loop where it isn't running; while the model loads: as soon as it is there."""
         with self._control:
-            if self._model is not None and (self._pipeline is None or not self._pipeline.is_alive()):
-                self._pipeline = Pipeline(self.settings, self._model, self.metrics)
-                self._pipeline.start()
+            self._wanted = True
+            self._run_if_wanted()
             return self.state
 
     def stop(self) -> State:
         """Stop the loop where it runs: finish what is in the model, commit, leave the group."""
         with self._control:
+            self._wanted = False
             if self._pipeline is not None:
                 self._pipeline.stop()
                 self._pipeline.join()
             return self.state
+
+    def close(self) -> None:
+        """Stop for good: a later ``start`` does nothing."""
+        with self._control:
+            self._closed = True
+        self.stop()
+
+    def _run_if_wanted(self) -> None:
+        idle = self._pipeline is None or not self._pipeline.is_alive()
+        if self._model is not None and self._wanted and idle and not self._closed:
+            self._pipeline = Pipeline(self.settings, self._model, self.metrics)
+            self._pipeline.start()
 
     @property
     def state(self) -> State:

@@ -19,6 +19,7 @@ def run(config: Path, environ: dict[str, str] | None = None) -> subprocess.Compl
         pytest.param("kafka: [", "{file}: not valid YAML: ", id="invalid YAML"),
         pytest.param("kafka: {servers: a:1}", "{file}: kafka.servers: unknown key; expected one of bootstrap_servers, ", id="an unknown key"),
         pytest.param("http: {port: many}", "{file}: http.port: 'many': expected a whole number", id="a wrong type"),
+        pytest.param("logging: {file: /nonexistent/dir/service.log}", "{file}: logging.file: '/nonexistent/dir/service.log': No such file or directory; expected a file that can be written", id="a log file that can't be written"),
         pytest.param(b"\xff\xfe", "--config: '{file}': ", id="a file that is not text"),
     ],
 )  # fmt: skip

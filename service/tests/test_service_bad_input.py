@@ -10,10 +10,11 @@ from typing import cast
 import numpy as np
 import pytest
 from confluent_kafka import Message
+from kafka import KafkaProducer
 
 from embedding_service.encoders.protocol import LoadedModel, Matrix
 from embedding_service.pipeline import Pipeline
-from kafka_helpers import Record, create_topics, produce
+from kafka_helpers import Record, create_topics, produce, read_all
 from service_fixtures import Stream
 from waiting import wait_until
 
@@ -98,6 +99,67 @@ def test_a_dead_letter_that_its_topic_cannot_take_keeps_its_headers(
     (letter,) = stream.dead_letters(1)
     assert (letter.key(), letter.value()) == (b"k", None)
     assert headers(letter)["__connect.errors.exception.class.name"] == "InvalidUtf8"
+    assert len(stream.outputs(1)) == 1
+
+
+def test_a_dead_letter_whose_headers_are_too_large_says_at_least_what_was_wrong(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    create_topics(stream.bootstrap_servers, [stream.dead_letter])
+    start_pipeline()
+    large = random.Random(4).randbytes(BROKER_MAX - 300)
+    stream.feed([b"not JSON"], headers=[("large", large)])
+    stream.feed([GOOD])
+    (letter,) = stream.dead_letters(1)
+    assert (letter.key(), letter.value()) == (None, None)
+    assert headers(letter)["__connect.errors.exception.class.name"] == "InvalidJson"
+    assert len(stream.outputs(1)) == 1
+
+
+def test_a_topic_with_a_small_limit_refuses_no_record_because_of_the_batch_it_is_in(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    output, letters = f"{stream.output}-small", f"{stream.output}-small-letters"
+    create_topics(stream.bootstrap_servers, [output, letters], config={"max.message.bytes": "50000"})
+    stream.feed_texts([f"text {number}" for number in range(300)])
+    stream.feed([b"%d" % number + random.Random(number).randbytes(1_000) for number in range(100)])
+    start_pipeline(stream.settings(kafka={"output_topic": output, "dead_letter_topic": letters}))
+    assert len({message.key() for message in read_all(stream.bootstrap_servers, output, count=300)}) == 300
+    assert all(message.value() for message in read_all(stream.bootstrap_servers, letters, count=100))
+
+
+def test_a_null_value_without_a_key_does_not_stop_the_stream_into_a_compacted_topic(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    output = f"{stream.output}-compacted"
+    create_topics(stream.bootstrap_servers, [output], config={"cleanup.policy": "compact"})
+    start_pipeline(stream.settings(kafka={"output_topic": output, "dead_letter_topic": stream.dead_letter}))
+    stream.feed([None])
+    stream.feed([GOOD])
+    assert headers(stream.dead_letters(1)[0])["__connect.errors.exception.class.name"] == "TombstoneWithoutKey"
+    assert len(read_all(stream.bootstrap_servers, output, count=1)) == 1
+
+
+def test_a_header_name_that_is_not_utf8_does_not_stop_the_stream(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    class Raw(str):
+        """confluent-kafka writes no such name; kafka-python asks the string for its bytes."""
+
+        __slots__ = ()
+
+        def encode(self, *_arguments: object) -> bytes:
+            return b"\xff\xfe"
+
+    start_pipeline()
+    producer = KafkaProducer(bootstrap_servers=[stream.bootstrap_servers])
+    producer.send(stream.input, value=GOOD, headers=[(Raw("name"), b"value")])
+    producer.flush()
+    producer.close()
+    stream.feed([GOOD])
+    letter = stream.dead_letters(1)[0]
+    assert headers(letter)["__connect.errors.exception.class.name"] == "InvalidHeaders"
+    assert letter.value() == GOOD
     assert len(stream.outputs(1)) == 1
 
 

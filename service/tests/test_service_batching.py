@@ -48,6 +48,13 @@ def test_text_beyond_the_models_length_costs_nothing_more() -> None:
     assert text_cost(100_000, 256) == text_cost(2_000_000, 256)
 
 
+def test_the_first_window_is_small_and_its_measure_replaces_the_guess() -> None:
+    pace = Pace(5.0)
+    assert pace.max_cost == 1_000
+    pace.learn(1_000, 10)
+    assert pace.max_cost == 500
+
+
 def test_the_pace_follows_what_windows_really_took() -> None:
     pace = Pace(5.0)
     for _ in range(50):

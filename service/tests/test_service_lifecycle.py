@@ -17,9 +17,9 @@ from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.web import HttpServer
 from embedding_service.worker import Worker
 from kafka_broker import KafkaBroker
-from kafka_helpers import delete_topics
+from kafka_helpers import create_topics, delete_topics, topic_names
 from kafka_node import free_port
-from service_fixtures import STREAM_SECONDS, Gate, Stream, make_stream
+from service_fixtures import PARTITIONS, STREAM_SECONDS, Gate, Stream, make_stream
 from waiting import wait_until
 from worker_process import WorkerProcess
 
@@ -48,7 +48,7 @@ def test_the_probes_and_the_endpoints_from_start_to_sigterm(
     assert process.request("/livez") == (200, {"status": "alive"})
     wait_health(process, "healthy")
     stream.feed_texts(["one", "two"])
-    stream.feed([b"not JSON", None])
+    stream.feed([b"not JSON", None], key=b"k")
     stream.outputs(3)
     wait_until(lambda: process.stats()["messages_processed"] == 4, STREAM_SECONDS, "all are counted")
     stats = process.stats()
@@ -79,7 +79,6 @@ def test_the_probes_and_the_endpoints_from_start_to_sigterm(
     stream.feed_texts(["while stopped"], prefix="stopped")
     assert process.request("/start", method="POST")[0] == 200
     process.wait_ready()
-    assert stream.outputs(4)[-1].key() is not None
     assert "stopped-0" in {(message.key() or b"").decode() for message in stream.outputs(4)}
 
     assert process.terminate() == 0
@@ -87,6 +86,16 @@ def test_the_probes_and_the_endpoints_from_start_to_sigterm(
     lines = log.read_text(encoding="utf-8").splitlines()
     assert lines == process.stderr.splitlines()
     assert all(line.startswith('{"time": ') for line in lines)
+
+
+def test_a_stop_while_the_model_loads_holds_until_a_start(worker: Callable[..., WorkerProcess]) -> None:
+    process = worker()
+    wait_until(lambda: process.request("/livez")[0] == 200, STREAM_SECONDS, "HTTP answers")
+    assert process.request("/stop", method="POST") == (200, {"status": "loading"})
+    wait_until(lambda: process.stats()["model"], STREAM_SECONDS, "the model is loaded")
+    assert process.request("/readyz") == (503, {"status": "stopped"})
+    assert process.request("/start", method="POST")[0] == 200
+    process.wait_ready()
 
 
 def test_a_token_guards_everything_but_the_probes_and_the_metrics(
@@ -138,7 +147,6 @@ def test_livez_fails_where_a_stage_hangs_and_recovers_with_it(
     server.start()
     try:
         worker.load()
-        worker.start()
         stream.feed_texts(["a"])
         wait_until(lambda: livez(worker) == 503, STREAM_SECONDS, "/livez says that it hangs")
         gate.open.set()
@@ -247,6 +255,27 @@ def test_an_output_topic_that_is_deleted_ends_the_process_with_a_reason(
     assert stream.output in message
 
 
+def test_a_worker_goes_on_when_a_deleted_input_topic_is_made_again(
+    stream: Stream, worker: Callable[..., WorkerProcess]
+) -> None:
+    process = worker().wait_ready()
+    stream.feed_texts(["a"])
+    stream.outputs(1)
+    delete_topics(stream.bootstrap_servers, [stream.input])
+    wait_until(lambda: stream.input not in topic_names(stream.bootstrap_servers), STREAM_SECONDS, "the topic is gone")
+    create_topics(stream.bootstrap_servers, [stream.input], partitions=PARTITIONS)
+    stream.feed_texts(["b"], prefix="again")
+    wait_until(lambda: stream.output_count() == 2, 200, "the new topic's text is embedded")
+    assert process.terminate() == 0
+
+
+def test_a_host_that_is_not_ours_ends_the_process_with_a_reason(worker: Callable[..., WorkerProcess]) -> None:
+    process = worker(http={"host": "192.0.2.1"})
+    _, reason, message = ended(process)
+    assert reason is TerminationReason.CONFIGURATION_INVALID
+    assert message.startswith(f"{process.config}: http.host: '192.0.2.1': can't listen on ")
+
+
 @pytest.mark.parametrize(
     ("section", "reason", "says"),
     [
@@ -282,4 +311,4 @@ def test_a_port_in_use_ends_the_process_with_a_reason(worker: Callable[..., Work
         port = taken.getsockname()[1]
         code, reason, message = ended(worker(http={"port": port}))
     assert (code, reason) == (1, TerminationReason.PORT_IN_USE)
-    assert f"http.port: {port}: can't listen on 127.0.0.1:{port}" in message
+    assert f"http.port: {port}: can't listen on 127.0.0.1:{port}: in use" in message

@@ -111,6 +111,13 @@ def test_vectors_are_those_of_encode_at_every_length(model: LoadedModel) -> None
     assert (vectors * reference).sum(axis=1).min() >= 0.9999
 
 
+def test_of_a_book_only_the_beginning_is_tokenised_and_the_vector_is_the_same(model: LoadedModel) -> None:
+    books = ["a tale of two cities " * 100_000, "日本語" * 100_000, "x" * 500_000, " " * 500_000 + "late"]
+    assert model.encoder.count_tokens(books)[0] < 10_000
+    reference = SentenceTransformer(model.path, device="cpu").encode(books, batch_size=1, show_progress_bar=False)
+    assert (model.encoder.encode(books) * reference).sum(axis=1).min() >= 0.9999
+
+
 @pytest.mark.parametrize(
     ("wanted", "length"),
     [
@@ -124,7 +131,8 @@ def test_the_maximum_length_is(wanted: int | None, length: int) -> None:
     encoder = pytorch.load(ModelSettings(max_length=wanted)).encoder
     assert encoder.max_length == length
     long = "word " * 1000
-    assert encoder.count_tokens([long, "word"]) == [1002, 3]
+    assert encoder.count_tokens(["word", "word " * 10]) == [3, 12]
+    assert encoder.count_tokens([long])[0] > length
     cut, longer_cut = encoder.encode([long, long + "and more"])
     assert np.allclose(cut, longer_cut, atol=1e-5)
 

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,11 +117,30 @@ def test_a_revoked_partition_is_nobodys() -> None:
     offsets.track(record(0))
     offsets.revoke([0])
     assert offsets.assignment(0) is None
-    assert offsets.in_flight() == (0, 0)
     offsets.done(record(0))
+    assert offsets.in_flight() == (0, 0)
     offsets.reached_end(0, 9)
     offsets.committed(0, 9)
     assert offsets.to_commit() == {}
+
+
+def test_what_a_revoked_partition_leaves_in_the_producer_stays_in_flight_until_it_is_acknowledged() -> None:
+    offsets = tracker()
+    offsets.track(record(0))
+    offsets.revoke([0])
+    offsets.assign([0])
+    offsets.track(record(0, assignment=2))
+    assert offsets.in_flight() == (2, 10)
+    offsets.done(record(0, assignment=1))
+    assert offsets.in_flight() == (1, 5)
+    assert offsets.to_commit() == {}
+
+
+def test_an_offset_that_goes_back_is_an_error() -> None:
+    offsets = tracker()
+    offsets.track(record(7))
+    with pytest.raises(ValueError, match="went back to offset 7"):
+        offsets.track(record(7))
 
 
 def test_the_next_offset_is_the_first_not_dealt_with() -> None:

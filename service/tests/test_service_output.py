@@ -10,9 +10,9 @@ from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.delivery.output import (
     Target,
     dead_letter,
+    smaller_dead_letter,
     to_record,
     too_large,
-    without_value,
 )
 from embedding_service.records import Embedded, InputRecord, Rejection, TextMessage, Tombstone
 
@@ -68,8 +68,19 @@ def test_a_dead_letter_is_the_original_and_connects_error_headers() -> None:
         ("__connect.errors.exception.class.name", b"TextMissing"),
         ("__connect.errors.exception.message", b"text: missing"),
     ]
-    assert without_value(record).value is None
-    assert without_value(record).headers == record.headers
+
+
+def test_a_dead_letter_too_large_for_its_topic_loses_its_value_then_all_but_the_error_headers() -> None:
+    rejection = Rejection(SOURCE, Stage.PARSE, DeadLetterReason.TEXT_MISSING, "text: missing")
+    whole = dead_letter(rejection, target())
+    smaller = smaller_dead_letter(whole)
+    assert smaller is not None
+    assert (smaller.key, smaller.value, smaller.headers) == (whole.key, None, whole.headers)
+    smallest = smaller_dead_letter(smaller)
+    assert smallest is not None
+    assert (smallest.key, smallest.value) == (None, None)
+    assert smallest.headers == whole.headers[len(SOURCE.headers) :]
+    assert smaller_dead_letter(smallest) is None
 
 
 def test_an_output_that_its_topic_refuses_becomes_a_dead_letter_of_the_original() -> None:

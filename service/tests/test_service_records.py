@@ -86,6 +86,16 @@ def test_a_null_value_is_a_tombstone() -> None:
     assert parse(record(None, b"k")) == Tombstone(record(None, b"k"))
 
 
+def test_a_null_value_without_a_key_deletes_nothing_and_is_rejected() -> None:
+    parsed = parse(record(None))
+    assert isinstance(parsed, Rejection)
+    assert parsed.reason is DeadLetterReason.TOMBSTONE_WITHOUT_KEY
+
+
+def test_headers_count_as_bytes() -> None:
+    assert InputRecord("t", 0, 0, b"kk", b"vvv", [("name", b"12345"), ("n", None)], 0.0).size == 2 + 3 + 9 + 1
+
+
 def test_text_and_id_can_have_other_names() -> None:
     parsed = parse(record(b'{"doc": "a", "body": "b", "id": "no", "text": "no"}'), "body", "doc")
     assert isinstance(parsed, TextMessage)

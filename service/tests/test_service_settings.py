@@ -91,6 +91,8 @@ def test_a_secret_is_neither_shown_nor_written_nor_repeated_in_an_error() -> Non
         pytest.param("model: {normalize: maybe}", {}, r"c\.yaml: model\.normalize: 'maybe': expected true or false", id="a word for a boolean"),
         pytest.param("logging: {level: LOUD}", {}, r"c\.yaml: logging\.level: 'LOUD': expected one of DEBUG, INFO, .+", id="a level that there isn't"),
         pytest.param("http: {control: token}", {}, r"c\.yaml: http\.control: 'token': expected open or off, or http\.token .+", id="token control without a token"),
+        pytest.param("", {"EMBEDDING_HTTP__TOKEN": ""}, r"EMBEDDING_HTTP__TOKEN: \*+: expected .+", id="an empty token is no token"),
+        pytest.param("engine: {window_seconds: 600}", {}, r"c\.yaml: engine\.window_seconds: 600: expected less than or equal to 60", id="a window longer than a rebalance may take"),
         pytest.param("", {"EMBEDDING_HTTP__PORT": "x"}, r"EMBEDDING_HTTP__PORT: 'x': expected a whole number", id="a wrong variable is named itself"),
         pytest.param("", {"EMBEDDING_KAFKA__TOPIC": "x"}, r"EMBEDDING_KAFKA__TOPIC: unknown key; expected one of .+", id="an unknown variable"),
     ],

@@ -25,6 +25,7 @@ ERROR_MESSAGE = ERROR_PREFIX + "exception.message"
 class Stage(StrEnum):
     """Where a record failed, in Kafka Connect's words."""
 
+    HEADERS = "HEADER_CONVERTER"
     PARSE = "VALUE_CONVERTER"
     EMBED = "TRANSFORMATION"
     PRODUCE = "KAFKA_PRODUCE"

@@ -10,6 +10,9 @@ ClientConfig = dict[str, Any]
 # Above it the broker judges, by the topic's max.message.bytes.
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
+# librdkafka's.
+DEFAULT_BATCH_BYTES = 1_000_000
+
 
 def common_config(kafka: KafkaSettings) -> ClientConfig:
     """What every client needs to reach the cluster."""
@@ -38,15 +41,21 @@ def consumer_config(kafka: KafkaSettings) -> ClientConfig:
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.queue.backoff.ms": 50,
         "statistics.interval.ms": 2_000,
+        # How soon new partitions, and a topic that is made again, are seen.
+        "topic.metadata.refresh.interval.ms": 30_000,
     }
 
 
-def producer_config(kafka: KafkaSettings) -> ClientConfig:
-    """An idempotent producer that never gives a record up: the world's trouble is waited out."""
+def producer_config(kafka: KafkaSettings, batch_bytes: int = DEFAULT_BATCH_BYTES) -> ClientConfig:
+    """An idempotent producer that never gives a record up: the world's trouble is waited out.
+
+    ``batch_bytes`` bounds a batch before it is compressed; a larger record stands alone in one.
+    """
     return common_config(kafka) | {
         "enable.idempotence": True,
         "message.timeout.ms": 0,
         "message.max.bytes": MAX_REQUEST_BYTES,
+        "batch.size": batch_bytes,
         "linger.ms": 5,
         "compression.type": "lz4",
         "partitioner": "murmur2_random",

@@ -9,6 +9,8 @@ from enum import StrEnum
 class DeadLetterReason(StrEnum):
     """What was wrong with a record; the value of ``__connect.errors.exception.class.name`` and of metric labels."""
 
+    INVALID_HEADERS = "InvalidHeaders"
+    TOMBSTONE_WITHOUT_KEY = "TombstoneWithoutKey"
     INVALID_UTF8 = "InvalidUtf8"
     INVALID_JSON = "InvalidJson"
     NOT_AN_OBJECT = "NotAnObject"

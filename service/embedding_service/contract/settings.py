@@ -103,14 +103,14 @@ class EngineSettings(_Section):
     max_in_flight_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="bytes of the same")
     max_batch_tokens: int = Field(default=1024, ge=1, description="padded tokens of a batch of the model")
     window_seconds: float = Field(
-        default=5.0, gt=0, description="work in the model at a time; a drain takes about as long"
+        default=5.0, gt=0, le=60, description="work in the model at a time; a drain takes about as long"
     )
 
 
 class HttpSettings(_Section):
     """The HTTP server, and who may control and query the worker through it."""
 
-    token: SecretStr | None = None
+    token: SecretStr | None = Field(default=None, min_length=1)
     host: str = Field(default="0.0.0.0", min_length=1)  # noqa: S104 - the original service's default: a pod is reached from outside
     port: int = Field(default=5000, ge=1, le=65535)
     debug: bool = Field(default=False, description="tracebacks in error responses")

@@ -11,21 +11,19 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.delivery.errors import ACCESS_DENIED, TOPIC_MISSING
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import (
     OutputRecord,
     Target,
     dead_letter,
+    smaller_dead_letter,
     to_record,
     too_large,
-    without_value,
 )
 from embedding_service.records import Outcome, Rejection
 
 logger = logging.getLogger(__name__)
-
-_ACCESS = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 OnDelivered = Callable[[Outcome], None]
 
@@ -88,20 +86,22 @@ class AtLeastOnce:
     def _refused(self, error: KafkaError, outcome: Outcome, record: OutputRecord) -> None:
         if error.code() == KafkaError._PURGE_QUEUE or error.code() == KafkaError._PURGE_INFLIGHT:
             return
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and record.value is not None:
-            self._too_large(outcome, record)
+        smaller = self._smaller(outcome, record) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
+        if smaller is not None:
+            self._produce(*smaller)
         elif self._failure is None:
             self._failure = _termination(error, record.topic)
 
-    def _too_large(self, outcome: Outcome, record: OutputRecord) -> None:
-        if isinstance(outcome, Rejection):
-            logger.warning(
-                "%s can't take a dead letter of %d bytes: sent without its value", record.topic, _size(record)
-            )
-            self._produce(outcome, without_value(record))
-            return
-        rejection = too_large(outcome, _size(record))
-        self._produce(rejection, dead_letter(rejection, self._target))
+    def _smaller(self, outcome: Outcome, record: OutputRecord) -> tuple[Outcome, OutputRecord] | None:
+        """What is produced in place of a record that was too large; ``None`` where nothing smaller says anything."""
+        if not isinstance(outcome, Rejection):
+            rejection = too_large(outcome, _size(record))
+            return rejection, dead_letter(rejection, self._target)
+        smaller = smaller_dead_letter(record)
+        if smaller is None:
+            return None
+        logger.warning("%s can't take a dead letter whole: %s", record.topic, outcome.message)
+        return outcome, smaller
 
 
 def _size(record: OutputRecord) -> int:
@@ -109,11 +109,11 @@ def _size(record: OutputRecord) -> int:
 
 
 def _termination(error: KafkaError, topic: str) -> Termination:
-    if error.code() in _MISSING:
+    if error.code() in TOPIC_MISSING:
         return Termination(
             TerminationReason.TOPIC_MISSING, f"topic '{topic}': {error.str()}; expected it to exist with its partitions"
         )
-    if error.code() in _ACCESS:
+    if error.code() in ACCESS_DENIED:
         return Termination(
             TerminationReason.ACCESS_DENIED, f"topic '{topic}': not allowed to write to it: {error.str()}"
         )

@@ -44,6 +44,9 @@ class OffsetTracker:
     def __init__(self) -> None:
         self._lock = threading.Condition()
         self._partitions: dict[int, _Partition] = {}
+        # Of partitions given up before these were acknowledged: still in memory, and still to come out of the producer.
+        # (partition, assignment, offset) → bytes.
+        self._abandoned: dict[tuple[int, int, int], int] = {}
         self._assignments = 0
 
     def assign(self, partitions: Iterable[int]) -> None:
@@ -57,7 +60,10 @@ class OffsetTracker:
         """Forget these partitions."""
         with self._lock:
             for partition in partitions:
-                self._partitions.pop(partition, None)
+                state = self._partitions.pop(partition, None)
+                if state is not None:
+                    for offset, entry in state.by_offset.items():
+                        self._abandoned[partition, state.assignment, offset] = entry.size
             self._lock.notify_all()
 
     def assignment(self, partition: int) -> int | None:
@@ -67,9 +73,11 @@ class OffsetTracker:
             return state.assignment if state else None
 
     def track(self, record: InputRecord) -> None:
-        """A record has been consumed."""
+        """A record has been consumed. Raises ``ValueError`` for an offset that isn't above the last one."""
         with self._lock:
             state = self._partitions[record.partition]
+            if state.pending and record.offset < state.pending[-1].next:
+                raise ValueError(f"partition {record.partition} went back to offset {record.offset}")
             entry = _Pending(record.offset + 1, record.size)
             if state.first is None:
                 state.first = record.offset
@@ -94,6 +102,8 @@ class OffsetTracker:
     def done(self, record: InputRecord) -> None:
         """The record's output, dead letter or tombstone has been acknowledged."""
         with self._lock:
+            if self._abandoned.pop((record.partition, record.assignment, record.offset), None) is not None:
+                return
             state = self._partitions.get(record.partition)
             if state is None or state.assignment != record.assignment or record.offset not in state.by_offset:
                 return
@@ -151,7 +161,8 @@ class OffsetTracker:
         """Messages, and their bytes, consumed and not yet committed."""
         with self._lock:
             states = self._partitions.values()
-            return sum(state.in_flight for state in states), sum(state.in_flight_bytes for state in states)
+            messages = sum(state.in_flight for state in states) + len(self._abandoned)
+            return messages, sum(state.in_flight_bytes for state in states) + sum(self._abandoned.values())
 
     def partitions(self) -> list[int]:
         """The assigned partitions."""

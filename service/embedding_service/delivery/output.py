@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from embedding_service.contract.headers import Headers, Stage, dead_letter_headers, output_headers
+from embedding_service.contract.headers import ERROR_PREFIX, Headers, Stage, dead_letter_headers, output_headers
 from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.records import Embedded, InputRecord, Outcome, Rejection, Tombstone, output_key, output_value
 
@@ -71,9 +71,16 @@ def dead_letter(rejection: Rejection, target: Target) -> OutputRecord:
     return OutputRecord(target.dead_letter_topic, source.key, source.value, headers, None)
 
 
-def without_value(record: OutputRecord) -> OutputRecord:
-    """A dead letter that even its topic can't take: the headers say where the original lies."""
-    return replace(record, value=None)
+def smaller_dead_letter(record: OutputRecord) -> OutputRecord | None:
+    """A dead letter that its topic can't take, made smaller: without its value, then the error headers alone.
+
+    These say where the original lies. ``None`` where nothing is left to leave out.
+    """
+    if record.value is not None:
+        return replace(record, value=None)
+    errors = [header for header in record.headers if header[0].startswith(ERROR_PREFIX)]
+    smaller = replace(record, key=None, headers=errors)
+    return smaller if smaller != record else None
 
 
 def too_large(outcome: Outcome, size: int) -> Rejection:

@@ -30,7 +30,10 @@ class Encoder(Protocol):
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before it is cut, special ones and prompt included."""
+        """Tokens of each text before it is cut, special ones and prompt included.
+
+        Of a very long text at least so many as show that it will be cut.
+        """
         ...
 
     def encode(self, texts: Sequence[str]) -> Matrix:

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 # For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
 _UNLIMITED = 1_000_000
 _CHARACTERS_PER_TOKEN = 4
+# Nearly every text has more tokens than that.
+_CHARACTERS_PER_HEAD_TOKEN = 8
+# Tokenizers take a longer word as unknown: one token.
+_LONGEST_WORD_TOKENS = 128
 
 
 class PyTorchEncoder:
@@ -32,6 +36,9 @@ class PyTorchEncoder:
         self._normalize = normalize
         self._tokenizer = model.tokenizer if isinstance(model.tokenizer, PreTrainedTokenizerBase) else None
         self.max_length: int = (model.max_seq_length if self._tokenizer else None) or _UNLIMITED
+        # Where the beginning has so many tokens, its last word, cut or not, is behind all that the model takes.
+        self._enough = self.max_length + _LONGEST_WORD_TOKENS
+        self._head_characters = _CHARACTERS_PER_HEAD_TOKEN * self._enough
         # The first text through the model also pays for what is made on first use.
         self.dimension: int = self.encode(["warm-up"]).shape[1]
 
@@ -39,15 +46,18 @@ class PyTorchEncoder:
         """See ``Encoder``. An estimate where the model has no tokenizer of the usual kind."""
         if self._tokenizer is None:
             return [1 + len(text) // _CHARACTERS_PER_TOKEN for text in texts]
-        prompted = [(self._prompt or "") + text for text in texts]
-        ids = self._tokenizer(prompted, truncation=False, padding=False, return_attention_mask=False, verbose=False)
-        return [len(sequence) for sequence in ids["input_ids"]]
+        counts = self._count([self._head(text) for text in texts])
+        # Rare: a long text whose beginning has few tokens, as blanks have.
+        return [
+            count if len(text) <= self._head_characters or count >= self._enough else self._count([text])[0]
+            for text, count in zip(texts, counts, strict=True)
+        ]
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         """See ``Encoder``."""
         try:
             vectors = self._model.encode(
-                list(texts),
+                [self._encoded_part(text) for text in texts],
                 prompt=self._prompt,
                 batch_size=len(texts),
                 normalize_embeddings=self._normalize,
@@ -61,6 +71,22 @@ class PyTorchEncoder:
                 raise
             raise EncoderOutOfMemory(str(error)) from error
         return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def _head(self, text: str) -> str:
+        return text[: self._head_characters]
+
+    def _encoded_part(self, text: str) -> str:
+        """As much of a text as decides its vector: tokenising a book takes long, and all but its beginning is cut."""
+        if self._tokenizer is None or len(text) <= self._head_characters:
+            return text
+        head = self._head(text)
+        return head if self._count([head])[0] >= self._enough else text
+
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        assert self._tokenizer is not None  # noqa: S101 - for the type checker; every caller has looked
+        prompted = [(self._prompt or "") + text for text in texts]
+        ids = self._tokenizer(prompted, truncation=False, padding=False, return_attention_mask=False, verbose=False)
+        return [len(sequence) for sequence in ids["input_ids"]]
 
 
 def load(settings: ModelSettings) -> LoadedModel:
