@@ -3,9 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from embedding_service.contract.fingerprint import EmbeddingContract
-from embedding_service.contract.kafka import consumer_config, producer_config
+from embedding_service.contract.kafka import (
+    Connection,
+    common_config,
+    connection_config,
+    consumer_config,
+    producer_config,
+)
 from embedding_service.contract.reasons import Termination, TerminationReason, parse_termination
 from embedding_service.contract.settings import KafkaSettings
 
@@ -63,3 +70,40 @@ def test_the_clients_are_configured_for_at_least_once() -> None:
     assert consumer["partition.assignment.strategy"] == "cooperative-sticky"
     assert producer["enable.idempotence"] is True
     assert producer["partitioner"] == "murmur2_random"
+
+
+@pytest.mark.parametrize(
+    ("tls", "mechanism", "protocol"),
+    [(False, None, "PLAINTEXT"), (True, None, "SSL"), (False, "PLAIN", "SASL_PLAINTEXT"), (True, "PLAIN", "SASL_SSL")],
+)
+def test_the_security_protocol_follows_from_tls_and_sasl(tls: bool, mechanism: str | None, protocol: str) -> None:
+    connection = Connection(("a:1",), tls=tls, sasl_mechanism=mechanism, sasl_username="u", sasl_password="p")
+    assert connection_config(connection)["security.protocol"] == protocol
+
+
+def test_workers_and_operator_reach_the_cluster_in_the_same_way() -> None:
+    worker = common_config(
+        KafkaSettings(
+            bootstrap_servers=("a:1", "b:2"),
+            tls=True,
+            tls_ca_file="/ca.pem",
+            tls_certificate_file="/tls.crt",
+            tls_key_file="/tls.key",
+            sasl_mechanism="SCRAM-SHA-512",
+            sasl_username=SecretStr("u"),
+            sasl_password=SecretStr("p"),
+        )
+    )
+    operator = connection_config(
+        Connection(("a:1", "b:2"), True, "/ca.pem", "/tls.crt", "/tls.key", "SCRAM-SHA-512", "u", "p")
+    )
+    assert worker == {name.replace(".pem", ".location"): value for name, value in operator.items()}
+    assert worker["ssl.endpoint.identification.algorithm"] == "https"
+
+
+def test_a_connection_tells_no_secret_and_equal_ones_are_one_key() -> None:
+    def connection() -> Connection:
+        return Connection(("a:1",), key_pem="s3cret", sasl_username="s3cret", sasl_password="s3cret")
+
+    assert "s3cret" not in repr(connection())
+    assert len({connection(), connection()}) == 1

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from embedding_service.contract.problems import SettingsError
-from embedding_service.contract.settings import Settings, parse_settings
+from embedding_service.contract.settings import (
+    FROM_ENVIRONMENT,
+    SECRET_KEYS,
+    HttpSettings,
+    KafkaSettings,
+    Settings,
+    parse_settings,
+)
 
 ORIGINAL_CONFIG = re.search(
     r"```yaml\n(# Kafka Configuration.*?)```",
@@ -60,14 +67,39 @@ def test_what_is_written_as_yaml_reads_back_equal() -> None:
     assert parse_settings(settings.to_yaml(), {}) == settings
 
 
-def test_a_secret_is_neither_shown_nor_written_nor_repeated_in_an_error() -> None:
-    settings = parse_settings("", {"EMBEDDING_HTTP__TOKEN": "s3cret"})
+SECRETS = {
+    "EMBEDDING_HTTP__TOKEN": "s3cret",
+    "EMBEDDING_KAFKA__SASL_USERNAME": "s3cret",
+    "EMBEDDING_KAFKA__SASL_PASSWORD": "s3cret",
+}
+
+
+def test_a_secret_is_neither_shown_nor_written() -> None:
+    settings = parse_settings("kafka: {sasl_mechanism: scram-sha-512}", SECRETS)
     assert settings.http.control == "token"
     assert "s3cret" not in settings.to_yaml() + str(settings.redacted()) + repr(settings)
     assert settings.redacted()["http"]["token"] == "**********"
+    assert settings.redacted()["kafka"]["sasl_password"] == "**********"
+
+
+@pytest.mark.parametrize("key", sorted(SECRET_KEYS))
+def test_a_secret_is_not_repeated_in_an_error(key: str) -> None:
+    section, name = key.split(".")
     with pytest.raises(SettingsError) as raised:
-        parse_settings("http: {token: [s3cret]}", {})
+        parse_settings(f"{section}: {{{name}: [s3cret]}}", {})
     assert "s3cret" not in str(raised.value)
+
+
+def test_what_a_builder_writes_without_secrets_is_whole_with_those_of_the_environment() -> None:
+    built = Settings(
+        kafka=KafkaSettings(sasl_mechanism="PLAIN", sasl_username=FROM_ENVIRONMENT, sasl_password=FROM_ENVIRONMENT),
+        http=HttpSettings(control="token", token=FROM_ENVIRONMENT),
+    )
+    read = parse_settings(built.to_yaml(), SECRETS)
+    assert read.http.control == "token"
+    assert read.kafka.sasl_mechanism == "PLAIN"
+    with pytest.raises(SettingsError):
+        parse_settings(built.to_yaml(), {})
 
 
 @pytest.mark.parametrize(
@@ -94,6 +126,15 @@ def test_a_secret_is_neither_shown_nor_written_nor_repeated_in_an_error() -> Non
         pytest.param("", {"EMBEDDING_HTTP__TOKEN": ""}, r"EMBEDDING_HTTP__TOKEN: \*+: expected .+", id="an empty token is no token"),
         pytest.param("engine: {window_seconds: 600}", {}, r"c\.yaml: engine\.window_seconds: 600: expected less than or equal to 60", id="a window longer than a rebalance may take"),
         pytest.param("", {"EMBEDDING_HTTP__PORT": "x"}, r"EMBEDDING_HTTP__PORT: 'x': expected a whole number", id="a wrong variable is named itself"),
+        pytest.param("kafka: {tls_ca_file: /ca.pem}", {}, r"c\.yaml: kafka\.tls_ca_file: '/ca\.pem': expected kafka\.tls: true with it", id="a CA without TLS"),
+        pytest.param("kafka: {tls: true, tls_certificate_file: /c.pem}", {}, r"c\.yaml: kafka\.tls_certificate_file: '/c\.pem': expected kafka\.tls_key_file set too", id="a certificate without its key"),
+        pytest.param("kafka: {tls: true, tls_key_file: /k.pem}", {}, r"c\.yaml: kafka\.tls_key_file: '/k\.pem': expected kafka\.tls_certificate_file set too", id="a key without its certificate"),
+        pytest.param("kafka: {sasl_mechanism: GSSAPI}", {}, r"c\.yaml: kafka\.sasl_mechanism: 'GSSAPI': expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", id="a mechanism that isn't offered"),
+        pytest.param("kafka: {sasl_mechanism: PLAIN}", {}, r"c\.yaml: kafka\.sasl_mechanism: 'PLAIN': expected kafka\.sasl_username set too \(EMBEDDING_KAFKA__SASL_USERNAME\)", id="a mechanism without a user"),
+        pytest.param("kafka: {sasl_mechanism: PLAIN}", {"EMBEDDING_KAFKA__SASL_USERNAME": "u"}, r"c\.yaml: kafka\.sasl_mechanism: 'PLAIN': expected kafka\.sasl_password set too \(EMBEDDING_KAFKA__SASL_PASSWORD\)", id="a user without a password"),
+        pytest.param("", {"EMBEDDING_KAFKA__SASL_PASSWORD": "p"}, r"c\.yaml: kafka\.sasl_mechanism: None: expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, .+", id="a password without a mechanism"),
+        pytest.param("", {"EMBEDDING_KAFKA__SASL_PASSWORD": "p\n"}, r"EMBEDDING_KAFKA__SASL_PASSWORD: \*+: expected no line break at its end .+", id="a secret with the line break of echo"),
+        pytest.param("model: {change_policy: mixed}", {}, r"c\.yaml: model\.change_policy: 'mixed': expected one of require_new_output_topic, allow_mixed", id="a change policy that there isn't"),
         pytest.param("", {"EMBEDDING_KAFKA__TOPIC": "x"}, r"EMBEDDING_KAFKA__TOPIC: unknown key; expected one of .+", id="an unknown variable"),
     ],
 )  # fmt: skip

@@ -1,6 +1,10 @@
 """librdkafka client configuration, from the settings. Names and units are librdkafka's own."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import SecretStr
 
 from embedding_service.contract.settings import KafkaSettings
 
@@ -13,15 +17,66 @@ MAX_REQUEST_BYTES = 16 * 1024 * 1024
 # librdkafka's.
 DEFAULT_BATCH_BYTES = 1_000_000
 
+# By whether there is TLS, and whether there is SASL.
+_PROTOCOLS = {
+    (False, False): "PLAINTEXT",
+    (True, False): "SSL",
+    (False, True): "SASL_PLAINTEXT",
+    (True, True): "SASL_SSL",
+}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How to reach a cluster, and as whom, with certificates and secrets themselves in place of files.
+
+    ``ca_pem`` unset: the system's own CAs. ``certificate_pem`` and ``key_pem`` come together.
+    """
+
+    bootstrap_servers: tuple[str, ...]
+    tls: bool = False
+    ca_pem: str | None = field(default=None, repr=False)
+    certificate_pem: str | None = field(default=None, repr=False)
+    key_pem: str | None = field(default=None, repr=False)
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = field(default=None, repr=False)
+    sasl_password: str | None = field(default=None, repr=False)
+
 
 def common_config(kafka: KafkaSettings) -> ClientConfig:
-    """What every client needs to reach the cluster."""
-    return {
-        "bootstrap.servers": ",".join(kafka.bootstrap_servers),
-        "socket.keepalive.enable": True,
-        # A deleted topic must stay deleted; topics are made on purpose.
-        "allow.auto.create.topics": False,
-    }
+    """What every client of a worker needs to reach the cluster."""
+    return _config(
+        kafka.bootstrap_servers,
+        tls=kafka.tls,
+        tls_options={
+            "ssl.ca.location": kafka.tls_ca_file,
+            "ssl.certificate.location": kafka.tls_certificate_file,
+            "ssl.key.location": kafka.tls_key_file,
+        },
+        sasl_options={
+            "sasl.mechanism": kafka.sasl_mechanism,
+            "sasl.username": _revealed(kafka.sasl_username),
+            "sasl.password": _revealed(kafka.sasl_password),
+        },
+    )
+
+
+def connection_config(connection: Connection) -> ClientConfig:
+    """The same for one that holds certificates and secrets in memory."""
+    return _config(
+        connection.bootstrap_servers,
+        tls=connection.tls,
+        tls_options={
+            "ssl.ca.pem": connection.ca_pem,
+            "ssl.certificate.pem": connection.certificate_pem,
+            "ssl.key.pem": connection.key_pem,
+        },
+        sasl_options={
+            "sasl.mechanism": connection.sasl_mechanism,
+            "sasl.username": connection.sasl_username,
+            "sasl.password": connection.sasl_password,
+        },
+    )
 
 
 def consumer_config(kafka: KafkaSettings) -> ClientConfig:
@@ -63,3 +118,33 @@ def producer_config(kafka: KafkaSettings, batch_bytes: int = DEFAULT_BATCH_BYTES
         "queue.buffering.max.messages": 0,
         "queue.buffering.max.kbytes": 2**31 - 1,
     }
+
+
+def _config(
+    servers: tuple[str, ...],
+    *,
+    tls: bool,
+    tls_options: Mapping[str, str | None],
+    sasl_options: Mapping[str, str | None],
+) -> ClientConfig:
+    sasl = sasl_options["sasl.mechanism"] is not None
+    config: ClientConfig = {
+        "bootstrap.servers": ",".join(servers),
+        "security.protocol": _PROTOCOLS[tls, sasl],
+        "socket.keepalive.enable": True,
+        # A deleted topic must stay deleted; topics are made on purpose.
+        "allow.auto.create.topics": False,
+    }
+    if tls:
+        # librdkafka's default; never to be lost: without it any certificate of the CA would do for any broker.
+        config["ssl.endpoint.identification.algorithm"] = "https"
+        config |= _set(tls_options)
+    return config | _set(sasl_options)
+
+
+def _set(options: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

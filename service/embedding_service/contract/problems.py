@@ -25,7 +25,7 @@ class SettingsError(Exception):
 _RULE = "rule"
 
 
-def rule(key: str, value: str, expected: str) -> PydanticCustomError:
+def rule(key: str, value: str | None, expected: str) -> PydanticCustomError:
     """A broken rule over several keys of a section, told of the one at fault."""
     return PydanticCustomError(_RULE, "expected {expected}", {"key": key, "value": value, "expected": expected})
 

@@ -10,14 +10,26 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
-from embedding_service.contract.problems import Problem, SettingsError, problems_of, rule
+from embedding_service.contract.problems import SettingsError, problems_of, rule
 from embedding_service.contract.topics import dead_letter_topic
 
 ENVIRONMENT_PREFIX = "EMBEDDING_"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-SECRET_KEYS = frozenset({"http.token"})
+# Stands for a secret in settings that are built for a worker which gets it by environment; `to_yaml` leaves it out.
+FROM_ENVIRONMENT = SecretStr("from the environment")
+_SECRETS = {"kafka": {"sasl_username", "sasl_password"}, "http": {"token"}}
+SECRET_KEYS = frozenset(f"{section}.{key}" for section, keys in _SECRETS.items() for key in keys)
 
 _HOST_PORT = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}$")
 
@@ -39,6 +51,15 @@ def _off(value: object) -> object:
     # YAML 1.1 reads a bare `off` as false.
     return "off" if value is False else value
 
+
+def _one_line(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() != value.get_secret_value().strip("\r\n"):
+        raise ValueError("no line break at its end (`echo` writes one, `echo -n` and `printf` don't)")
+    return value
+
+
+Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_one_line)]
+File = Annotated[str, Field(min_length=1)]
 
 TopicName = Annotated[
     str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="a topic name: 1 to 249 of a-z A-Z 0-9 . _ -")
@@ -62,6 +83,35 @@ class KafkaSettings(_Section):
     )
     consumer_group: str = Field(default="embedding-service", min_length=1, max_length=255)
     start_from: Literal["earliest", "latest"] = "earliest"
+    tls: bool = False
+    tls_ca_file: File | None = Field(default=None, description="PEM; unset: the system's own CAs")
+    tls_certificate_file: File | None = Field(default=None, description="PEM, the client's, for mutual TLS")
+    tls_key_file: File | None = Field(default=None, description="PEM, the certificate's private key, not encrypted")
+    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, BeforeValidator(_upper)] = None
+    sasl_username: Secret | None = None
+    sasl_password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "KafkaSettings":
+        for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+            if getattr(self, key) is not None and not self.tls:
+                raise rule(key, getattr(self, key), "kafka.tls: true with it")
+        if self.tls_certificate_file is not None and self.tls_key_file is None:
+            raise rule("tls_certificate_file", self.tls_certificate_file, "kafka.tls_key_file set too")
+        if self.tls_key_file is not None and self.tls_certificate_file is None:
+            raise rule("tls_key_file", self.tls_key_file, "kafka.tls_certificate_file set too")
+        return self
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> "KafkaSettings":
+        named = {"sasl_username": self.sasl_username, "sasl_password": self.sasl_password}
+        if self.sasl_mechanism is None and any(value is not None for value in named.values()):
+            raise rule("sasl_mechanism", None, "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, since a user is given")
+        for key, value in named.items():
+            if self.sasl_mechanism is not None and value is None:
+                variable = f"{ENVIRONMENT_PREFIX}KAFKA__{key.upper()}"
+                raise rule("sasl_mechanism", self.sasl_mechanism, f"kafka.{key} set too ({variable})")
+        return self
 
     @model_validator(mode="after")
     def _topics_differ(self) -> "KafkaSettings":
@@ -94,6 +144,10 @@ class ModelSettings(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     prompt: str | None = None
     normalize: bool = True
+    change_policy: Literal["require_new_output_topic", "allow_mixed"] = Field(
+        default="require_new_output_topic",
+        description="whether vectors may be written to a topic that holds another model's",
+    )
 
 
 class EngineSettings(_Section):
@@ -110,7 +164,7 @@ class EngineSettings(_Section):
 class HttpSettings(_Section):
     """The HTTP server, and who may control and query the worker through it."""
 
-    token: SecretStr | None = Field(default=None, min_length=1)
+    token: Secret | None = None
     host: str = Field(default="0.0.0.0", min_length=1)  # noqa: S104 - the original service's default: a pod is reached from outside
     port: int = Field(default=5000, ge=1, le=65535)
     debug: bool = Field(default=False, description="tracebacks in error responses")
@@ -152,7 +206,7 @@ class Settings(BaseModel):
 
     def to_yaml(self) -> str:
         """As ``config.yaml``, without secrets and without what is unset."""
-        document = self.model_dump(mode="json", exclude_none=True, exclude={"http": {"token"}})
+        document = self.model_dump(mode="json", exclude_none=True, exclude=_SECRETS)
         # ASCII: PyYAML doesn't read back some line separators as it writes them.
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
 
@@ -163,18 +217,22 @@ def parse_settings(text: str, environ: Mapping[str, str], source: str = "config.
     ``source`` names the file in errors. Raises ``SettingsError`` with one line for each thing that is wrong.
     """
     document, http_name = _document(text, source)
-    origins = _merge_environment(document, environ, source)
+    _merge_environment(document, environ, source)
     try:
         return Settings.model_validate(document)
     except ValidationError as error:
         found = problems_of(error, Settings, SECRET_KEYS)
-        raise SettingsError([_locate(problem, origins, source, http_name) for problem in found]) from None
+        raise SettingsError([f"{place(key, environ, source, http_name)}: {text}" for key, text in found]) from None
 
 
-def place(key: str, environ: Mapping[str, str], source: str) -> str:
-    """Where a setting came from: its variable, or the file and the key."""
-    variable = ENVIRONMENT_PREFIX + key.upper().replace(".", "__")
-    return variable if variable in environ else f"{source}: {key}"
+def place(key: str, environ: Mapping[str, str], source: str, http_name: str = "http") -> str:
+    """Where a setting (or a section) came from: its variable, or the file and the key."""
+    for variable in environ:
+        named = _key(variable)
+        if named is not None and key in (named[0], ".".join(named)):
+            return variable
+    section, dot, rest = key.partition(".")
+    return f"{source}: {http_name if section == 'http' else section}{dot}{rest}"
 
 
 def _document(text: str, source: str) -> tuple[dict[str, Any], str]:
@@ -196,28 +254,23 @@ def _document(text: str, source: str) -> tuple[dict[str, Any], str]:
     return {("http" if section == "flask" else section): values for section, values in document.items()}, "flask"
 
 
-def _merge_environment(document: dict[str, Any], environ: Mapping[str, str], source: str) -> dict[str, str]:
-    """Put the environment's values into the document; return which key came from which variable."""
-    origins = {}
+def _merge_environment(document: dict[str, Any], environ: Mapping[str, str], source: str) -> None:
+    """Put the environment's values into the document."""
     for variable, value in environ.items():
-        section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if not variable.startswith(ENVIRONMENT_PREFIX) or not separator:
+        named = _key(variable)
+        if named is None:
             continue
+        section, key = named
         values = document.setdefault(section, {})
         if not isinstance(values, dict):
             raise SettingsError([f"{source}: {section}: {values!r}: expected a mapping"])
         values[key] = value
-        origins[f"{section}.{key}"] = variable
-        origins.setdefault(section, variable)
-    return origins
 
 
-def _locate(problem: Problem, origins: Mapping[str, str], source: str, http_name: str) -> str:
-    if problem.key in origins:
-        return f"{origins[problem.key]}: {problem.text}"
-    section, dot, key = problem.key.partition(".")
-    shown = http_name + dot + key if section == "http" else problem.key
-    return f"{source}: {shown}: {problem.text}"
+def _key(variable: str) -> tuple[str, str] | None:
+    """Section and key that a variable of the environment sets; ``None`` for another's variable."""
+    section, separator, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+    return (section, key) if variable.startswith(ENVIRONMENT_PREFIX) and separator else None
 
 
 def _sections() -> str:
