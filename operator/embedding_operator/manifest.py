@@ -181,9 +181,22 @@ def _pattern(_: Any, pattern: str, instance: object, __: JsonSchema) -> Iterator
         yield ValidationError("")
 
 
+def _any_of(validator: Any, choices: list[JsonSchema], instance: object, _: JsonSchema) -> Iterator[ValidationError]:
+    """Replaces the library's keyword: one fault, not one for each choice."""
+    if not any(validator.evolve(schema=choice).is_valid(instance) for choice in choices):
+        yield ValidationError("")
+
+
 _Validator = extend(  # type: ignore[no-untyped-call] # the stubs leave it untyped
-    Draft202012Validator, {"required": _required, "additionalProperties": _additional, "pattern": _pattern}
+    Draft202012Validator,
+    {"required": _required, "additionalProperties": _additional, "pattern": _pattern, "anyOf": _any_of},
 )
+
+def _any_of(validator: Any, choices: list[JsonSchema], instance: object, _: JsonSchema) -> Iterator[ValidationError]:
+    """Replaces the library's keyword: one fault, not one for each choice."""
+    if not any(validator.evolve(schema=choice).is_valid(instance) for choice in choices):
+        yield ValidationError("")
+
 
 _TYPES = {
     "object": "a mapping",
@@ -201,17 +214,19 @@ SENTENCES: dict[str, Callable[[str, Any, JsonSchema], str]] = {
     "const": lambda value, expected, _: f"{value} is not {expected}",
     "enum": lambda value, expected, _: f"{value} is not one of {', '.join(expected)}",
     "pattern": lambda value, _, schema: f"{value} is not {schema['title']}",
+    "anyOf": lambda value, _, schema: f"{value} is not {schema['title']}",
     "minLength": lambda value, limit, _: f"{value} is shorter than {_count(limit, 'character')}",
     "maxLength": lambda value, limit, _: f"{value} is longer than {_count(limit, 'character')}",
     "minItems": lambda value, limit, _: f"{value} has fewer than {_count(limit, 'item')}",
+    "maxProperties": lambda value, limit, _: f"{value} has more than {_count(limit, 'entry', 'entries')}",
     "maxItems": lambda value, limit, _: f"{value} has more than {_count(limit, 'item')}",
     "minimum": lambda value, limit, _: f"{value} is less than {limit}",
     "maximum": lambda value, limit, _: f"{value} is more than {limit}",
 }
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _json(value: object) -> str:
