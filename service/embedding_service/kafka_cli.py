@@ -1,6 +1,7 @@
-"""The command ``kafka-cli``: make topics, write texts, read records.
+"""The command ``kafka-cli``: make topics, write texts, read records, and send a text through a pipeline.
 
-For a first look and for scripts. It joins no consumer group and commits nothing, so it never disturbs the workers.
+For a first look and for scripts. It joins no consumer group and commits nothing, so it never disturbs the workers. The
+brokers and what they ask of a client come from the worker's variables, ``EMBEDDING_KAFKA__*``.
 """
 
 import argparse
@@ -8,39 +9,24 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.cimpl import NewTopic
-from pydantic import ValidationError
 
-from embedding_service.contract.kafka import ClientConfig, common_config, producer_config
-from embedding_service.contract.settings import KafkaSettings
+from embedding_service.brokers import Brokers
+from embedding_service.contract.problems import SettingsError
+from embedding_service.contract.settings import KafkaSettings, parse_settings
 
-SERVERS_VARIABLE = "EMBEDDING_KAFKA__BOOTSTRAP_SERVERS"
-BROKER_TIMEOUT_SECONDS = 10.0
+VARIABLES = "EMBEDDING_KAFKA__"
+SERVERS_VARIABLE = f"{VARIABLES}BOOTSTRAP_SERVERS"
+TOPIC_POLL_SECONDS = 0.5
 INTERRUPTED = 130
 
-_UNREACHABLE = (
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._RESOLVE,
-)
-# What goes wrong is told in one line; librdkafka would add its own.
-_SILENT: ClientConfig = {"log_level": 0}
+# A topic that was made a moment ago.
+_NOT_YET = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION)
 
 
 class CommandError(Exception):
@@ -63,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def create_topic(kafka: KafkaSettings, arguments: argparse.Namespace) -> None:
+def create_topic(brokers: Brokers, arguments: argparse.Namespace) -> None:
     """Make a topic; what isn't given is the broker's default."""
     topic = NewTopic(
         arguments.topic,
@@ -71,56 +57,64 @@ def create_topic(kafka: KafkaSettings, arguments: argparse.Namespace) -> None:
         replication_factor=arguments.replication_factor,
         config=dict(arguments.config),
     )
-    with AdminClient(common_config(kafka) | _SILENT) as admin:
-        future = admin.create_topics([topic], request_timeout=BROKER_TIMEOUT_SECONDS)[arguments.topic]
-        try:
-            future.result()
-        except KafkaException as error:
-            if not arguments.if_not_exists or error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-            _print(f"topic {arguments.topic} exists already".encode())
-        else:
-            _print(f"created topic {arguments.topic}".encode())
+    try:
+        brokers.create_topic(topic)
+    except KafkaException as error:
+        if not arguments.if_not_exists or error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
+        _print(f"topic {arguments.topic} exists already".encode())
+    else:
+        _print(f"created topic {arguments.topic}".encode())
 
 
-def write(kafka: KafkaSettings, arguments: argparse.Namespace) -> None:
+def write(brokers: Brokers, arguments: argparse.Namespace) -> None:
     """Write a text as an input record, and print where it went once the broker has it."""
-    record = {
-        "id": arguments.id or str(uuid.uuid4()),
-        "text": arguments.text,
-        "timestamp": time.time(),
-        "source": arguments.source,
-    }
-    message = _deliver(kafka, arguments.topic, arguments.key, orjson.dumps(record))
+    identity = arguments.id or str(uuid.uuid4())
+    message = _write(brokers, arguments, identity)
     position = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
-    _print(orjson.dumps({"id": record["id"]} | position))
+    _print(orjson.dumps({"id": identity} | position))
 
 
-def read(kafka: KafkaSettings, arguments: argparse.Namespace) -> None:
+def read(brokers: Brokers, arguments: argparse.Namespace) -> None:
     """Print the value of each record as a line of JSON."""
-    config = common_config(kafka) | {
-        # The client insists on a group; with assigned partitions and no commits, none comes to be.
-        "group.id": "kafka-cli",
-        "enable.auto.commit": False,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
-    }
-    with Consumer(config | _SILENT) as consumer:
-        positions = [
-            TopicPartition(arguments.topic, partition, OFFSET_BEGINNING)
-            for partition in _partitions(consumer, arguments.topic)
-        ]
+    with Consumer(brokers.reader) as consumer:
         if arguments.from_end:
             # Asked for now, not when the first fetch happens to start, so that the line below is true.
-            positions = [_end(consumer, position) for position in positions]
+            consumer.assign(brokers.ends(consumer, arguments.topic))
             print(f"kafka-cli: reading {arguments.topic} from its end", file=sys.stderr)
-        consumer.assign(positions)
-        for count, message in enumerate(_messages(consumer, arguments.timeout), start=1):
+        else:
+            partitions = brokers.partitions(consumer, arguments.topic)
+            consumer.assign([TopicPartition(arguments.topic, partition, OFFSET_BEGINNING) for partition in partitions])
+        for count, message in enumerate(brokers.messages(consumer, arguments.timeout), start=1):
             _print(json_line(message.value()))
             if count == arguments.max_messages:
                 return
         # Silence may also be a broker that has gone.
-        _partitions(consumer, arguments.topic)
+        brokers.partitions(consumer, arguments.topic)
+
+
+def roundtrip(brokers: Brokers, arguments: argparse.Namespace) -> None:
+    """Write a text to a pipeline's input topic, wait for its embedding in the output topic, and say how long it took.
+
+    Topics that are still missing are waited for: whoever runs the pipeline may be about to make them.
+    """
+    started = time.monotonic()
+    deadline = started + arguments.timeout
+    identity = str(uuid.uuid4())
+    with Consumer(brokers.reader) as consumer:
+        for topic in (arguments.topic, arguments.output_topic):
+            _wait_for_topic(brokers, consumer, topic, deadline)
+        consumer.assign(brokers.ends(consumer, arguments.output_topic))
+        _write(brokers, arguments, identity)
+        print(f"kafka-cli: wrote a text to {arguments.topic}; waiting for its embedding", file=sys.stderr)
+        output = _output(brokers, consumer, identity, deadline)
+    if output is None:
+        raise CommandError(
+            f"no embedding in {arguments.output_topic} within {arguments.timeout:g} s of a text written to "
+            f"{arguments.topic}; is a worker running?"
+        )
+    shown = {"id": identity, "model_name": output["model_name"], "embedding_dimension": len(output["embedding"])}
+    _print(orjson.dumps(shown | {"seconds": round(time.monotonic() - started, 1)}))
 
 
 def json_line(value: bytes | None) -> bytes:
@@ -140,7 +134,9 @@ def json_line(value: bytes | None) -> bytes:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kafka-cli", description="Make topics, write texts, read records.")
+    parser = argparse.ArgumentParser(
+        prog="kafka-cli", description="Make topics, write texts, read records; see that a pipeline works."
+    )
     servers = argparse.ArgumentParser(add_help=False)
     for where in (parser, servers):
         where.add_argument(
@@ -154,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_create_topic(verbs.add_parser("create-topic", parents=[servers], help="make a topic"))
     _add_write(verbs.add_parser("write", parents=[servers], help="write a text as an input record"))
     _add_read(verbs.add_parser("read", parents=[servers], help="print records, a line of JSON each"))
+    _add_roundtrip(verbs.add_parser("roundtrip", parents=[servers], help="write a text, wait for its embedding"))
     return parser
 
 
@@ -195,6 +192,16 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=read)
 
 
+def _add_roundtrip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic", type=_topic, metavar="input_topic")
+    parser.add_argument("output_topic", type=_topic)
+    parser.add_argument("text")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="fail after S seconds (default: 60)"
+    )
+    parser.set_defaults(verb=roundtrip, key=None, source="kafka-cli")
+
+
 def _topic(text: str) -> str:
     # What else makes a name legal, the broker says.
     if not text:
@@ -227,70 +234,68 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    kafka = _kafka_settings(arguments)
+    brokers = Brokers(_kafka_settings(arguments))
     try:
-        arguments.verb(kafka, arguments)
+        arguments.verb(brokers, arguments)
     except KafkaException as error:
-        _explain(error.args[0], arguments.topic, ",".join(kafka.bootstrap_servers))
+        raise CommandError(brokers.explain(error.args[0], arguments.topic)) from None
     except (UnicodeEncodeError, orjson.JSONEncodeError):
         raise CommandError("the arguments are not valid UTF-8") from None
 
 
 def _kafka_settings(arguments: argparse.Namespace) -> KafkaSettings:
-    name, servers = "--bootstrap-servers", getattr(arguments, "bootstrap_servers", None)
-    if servers is None:
-        name, servers = SERVERS_VARIABLE, os.environ.get(SERVERS_VARIABLE)
+    environ = {variable: value for variable, value in os.environ.items() if variable.startswith(VARIABLES)}
+    servers = getattr(arguments, "bootstrap_servers", None)
+    if servers is not None:
+        environ[SERVERS_VARIABLE] = servers
     try:
-        return KafkaSettings.model_validate({} if servers is None else {"bootstrap_servers": servers})
-    except ValidationError as error:
-        expected = error.errors()[0]["ctx"]["error"]
-        raise CommandError(f"{name}: {servers!r}: expected {expected}") from None
+        return parse_settings("", environ).kafka
+    except SettingsError as error:
+        problems = "; ".join(error.problems)
+        raise CommandError(
+            problems if servers is None else problems.replace(SERVERS_VARIABLE, "--bootstrap-servers")
+        ) from None
 
 
-def _explain(error: KafkaError, topic: str, servers: str) -> NoReturn:
-    code = error.code()
-    if code in _UNREACHABLE:
-        raise CommandError(f"no broker answers at {servers} ({error.str()})")
-    if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise CommandError(f"no topic {topic} at {servers}; `kafka-cli create-topic {topic}` makes it")
-    if code == KafkaError.TOPIC_ALREADY_EXISTS:
-        raise CommandError(f"topic {topic} exists already at {servers}; with --if-not-exists that is no error")
-    raise CommandError(f"topic {topic} at {servers}: {error.str()}")
+def _write(brokers: Brokers, arguments: argparse.Namespace, identity: str) -> Message:
+    record = {"id": identity, "text": arguments.text, "timestamp": time.time(), "source": arguments.source}
+    return brokers.deliver(arguments.topic, arguments.key, orjson.dumps(record))
 
 
-def _partitions(client: Producer | Consumer, topic: str) -> list[int]:
-    metadata = client.list_topics(topic, timeout=BROKER_TIMEOUT_SECONDS).topics[topic]
-    if metadata.error is not None:
-        raise KafkaException(metadata.error)
-    return list(metadata.partitions)
+def _wait_for_topic(brokers: Brokers, consumer: Consumer, topic: str, deadline: float) -> None:
+    """Wait until a topic is there and its partitions have leaders."""
+    told = False
+    while True:
+        try:
+            brokers.ends(consumer, topic)
+        except KafkaException as error:
+            if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                raise CommandError(brokers.explain(error.args[0], topic)) from None
+        else:
+            return
+        if not told:
+            print(f"kafka-cli: waiting for the topic {topic}", file=sys.stderr)
+            told = True
+        time.sleep(TOPIC_POLL_SECONDS)
 
 
-def _deliver(kafka: KafkaSettings, topic: str, key: str | None, value: bytes) -> Message:
-    reports: list[tuple[KafkaError | None, Message]] = []
-    in_time: ClientConfig = {"message.timeout.ms": int(BROKER_TIMEOUT_SECONDS * 1000)}
-    with Producer(producer_config(kafka) | in_time | _SILENT) as producer:
-        # A missing topic is told at once; to produce to it would take the whole timeout.
-        _partitions(producer, topic)
-        producer.produce(topic, value, key, on_delivery=lambda error, message: reports.append((error, message)))
-        producer.flush()
-    error, message = reports[0]
-    if error is not None:
-        raise KafkaException(error)
-    return message
+def _output(brokers: Brokers, consumer: Consumer, identity: str, deadline: float) -> dict[str, Any] | None:
+    """The output record with an id; ``None`` where there is none at the deadline."""
+    while (left := deadline - time.monotonic()) > 0:
+        message = next(brokers.messages(consumer, left), None)
+        document = _document(message.value()) if message is not None else {}
+        if document.get("id") == identity:
+            return document
+    return None
 
 
-def _end(consumer: Consumer, position: TopicPartition) -> TopicPartition:
-    _, end = consumer.get_watermark_offsets(position, timeout=BROKER_TIMEOUT_SECONDS)
-    return TopicPartition(position.topic, position.partition, end)
-
-
-def _messages(consumer: Consumer, timeout: float) -> Iterator[Message]:
-    """Records as they come, until there was none for ``timeout`` seconds."""
-    while (message := consumer.poll(timeout)) is not None:
-        error = message.error()
-        if error is not None:
-            raise KafkaException(error)
-        yield message
+def _document(value: bytes | None) -> dict[str, Any]:
+    """A record's value; empty where it is no JSON object, and so no output of a worker."""
+    try:
+        document = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _print(line: bytes) -> None:

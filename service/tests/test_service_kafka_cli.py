@@ -14,7 +14,9 @@ from confluent_kafka.admin import AdminClient
 
 from embedding_service.kafka_cli import json_line, main
 from kafka_broker import KafkaBroker
-from kafka_helpers import Record, create_topics, produce, read_all, topic_names
+from kafka_helpers import Record, create_topics, delete_topics, produce, read_all, topic_names
+from service_fixtures import Stream
+from worker_process import WorkerProcess
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = [str(Path(sys.executable).with_name("kafka-cli"))]
@@ -156,6 +158,51 @@ def test_read_from_the_end_shows_only_what_comes_later(kafka: KafkaBroker, uniqu
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("cli")
+def test_a_roundtrip_waits_for_topics_and_worker_and_tells_of_the_embedding(
+    stream: Stream, worker: Callable[..., WorkerProcess], kafka: KafkaBroker
+) -> None:
+    delete_topics(kafka.bootstrap_servers, [stream.input, stream.output])
+    command = [*SCRIPT, "roundtrip", stream.input, stream.output, "a text", "--timeout", "180"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        for topic in (stream.input, stream.output):
+            assert process.stderr.readline() == f"kafka-cli: waiting for the topic {topic}\n".encode()
+            create_topics(kafka.bootstrap_servers, [topic])
+        assert (
+            process.stderr.readline()
+            == f"kafka-cli: wrote a text to {stream.input}; waiting for its embedding\n".encode()
+        )
+        # What others write there meanwhile is not it.
+        produce(kafka.bootstrap_servers, [Record(stream.output, value=value) for value in (b"no JSON", b"[]", None)])
+        worker()
+        told = json.loads(process.stdout.read())
+    assert process.returncode == 0
+    values = [message.value() or b"" for message in stream.outputs(4)]
+    (output,) = (json.loads(value) for value in values if b"original_text" in value)
+    assert told["id"] == output["id"]
+    assert (told["model_name"], told["embedding_dimension"]) == (output["model_name"], len(output["embedding"]))
+
+
+@pytest.mark.slow
+def test_a_roundtrip_without_a_worker_ends_in_one_line(cli: Run, stream: Stream) -> None:
+    done = cli("roundtrip", stream.input, stream.output, "a text", "--timeout", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"kafka-cli: no embedding in {stream.output} within 1 s of a text written to {stream.input}; is a worker running?"
+    )
+
+
+@pytest.mark.slow
+def test_a_roundtrip_names_the_topic_that_does_not_come(cli: Run, kafka: KafkaBroker, unique: str) -> None:
+    create_topics(kafka.bootstrap_servers, [unique])
+    done = cli("roundtrip", unique, f"{unique}-out", "a text", "--timeout", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"kafka-cli: no topic {unique}-out at {kafka.bootstrap_servers};")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", [["read"], ["write"]], ids=["read", "write"])
 def test_a_missing_topic_is_named_and_not_made(cli: Run, kafka: KafkaBroker, verb: list[str], unique: str) -> None:
     done = cli(*verb, unique, *(["a text"] if verb == ["write"] else []))
@@ -182,7 +229,7 @@ def test_an_illegal_name_is_told_in_one_line(cli: Run, topic: str) -> None:
 def test_an_unreachable_broker_is_named_in_one_line(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("embedding_service.kafka_cli.BROKER_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("embedding_service.brokers.BROKER_TIMEOUT_SECONDS", 1.0)
     assert main([*arguments, "--bootstrap-servers", NOWHERE]) == 1
     shown = capfd.readouterr()
     assert shown.out == ""
@@ -195,7 +242,7 @@ def test_a_broker_that_goes_away_is_not_taken_for_the_end_of_the_topic(
     private_kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], unique: str
 ) -> None:
     servers = private_kafka.bootstrap_servers
-    monkeypatch.setattr("embedding_service.kafka_cli.BROKER_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("embedding_service.brokers.BROKER_TIMEOUT_SECONDS", 1.0)
     create_topics(servers, [unique])
     produce(servers, [Record(unique, value=b"1")])
 
@@ -273,6 +320,14 @@ def test_a_wrong_broker_address_names_the_variable(
     monkeypatch.setenv("EMBEDDING_KAFKA__BOOTSTRAP_SERVERS", "")
     assert main(["read", "t"]) == 1
     assert capsys.readouterr().err.startswith("kafka-cli: EMBEDDING_KAFKA__BOOTSTRAP_SERVERS: '': expected ")
+
+
+def test_what_a_secured_broker_asks_for_comes_from_the_workers_variables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDING_KAFKA__SASL_MECHANISM", "KERBEROS")
+    assert main(["read", "t"]) == 1
+    assert capsys.readouterr().err.startswith("kafka-cli: EMBEDDING_KAFKA__SASL_MECHANISM: 'KERBEROS': expected ")
 
 
 def test_deeply_nested_values_are_shown_as_text() -> None:
