@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart serve test test-fast lint format bench requirements clean
+.PHONY: help quickstart serve test test-fast cluster-up cluster-env cluster-down lint format bench requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,16 @@ test: lint ## Everything: lint, types, contracts, and all tests against a real K
 
 test-fast: lint ## What needs no broker and no model; under a minute.
 	$(BIN)/pytest -m "not slow"
+
+TESTCLUSTER := PYTHONPATH=k8s-tests:testing $(BIN)/python -m testcluster
+cluster-up: $(VENV)/.installed ## Start the cluster for tests, and leave it running.
+	@$(TESTCLUSTER) up
+
+cluster-env: ## Print what `eval "$(make -s cluster-env)"` needs for kubectl and helm.
+	@$(TESTCLUSTER) env
+
+cluster-down: ## Remove it.
+	@$(TESTCLUSTER) down
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter.
 	$(BIN)/ruff format --check .
