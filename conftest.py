@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from announcing import announcer
 from kafka_broker import KafkaBroker
 from kafka_helpers import delete_topics, topic_names
 from kafka_source import KafkaUnavailable
 
-pytest_plugins = ["service_fixtures"]
+pytest_plugins = ["cluster_fixtures", "service_fixtures"]
 
 # In every name of this run, so that what it left in a given cluster can be told from what was there.
 RUN = uuid.uuid4().hex[:8]
@@ -21,7 +22,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
     """Start a Kafka that all tests share; use ``unique`` in the names of topics and groups."""
-    broker = _start(KafkaBroker(announce=_announcer(request)))
+    broker = _start(KafkaBroker(announce=announcer(request.config)))
     yield broker
     if not broker.started_here:
         servers = broker.bootstrap_servers
@@ -32,7 +33,7 @@ def kafka(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def private_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
     """Start a Kafka of this test's own, to pause, kill and restart."""
-    broker = _start(KafkaBroker(own=True, announce=_announcer(request)))
+    broker = _start(KafkaBroker(own=True, announce=announcer(request.config)))
     yield broker
     broker.stop()
 
@@ -40,7 +41,7 @@ def private_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Print a line that is seen whether the test passes or fails."""
-    return _announcer(request)
+    return announcer(request.config)
 
 
 @pytest.fixture
@@ -57,15 +58,3 @@ def _start(broker: KafkaBroker) -> KafkaBroker:
         problem = str(error)
     # Outside the handler, or pytest would show the same text twice.
     pytest.fail(problem, pytrace=False)
-
-
-def _announcer(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    plugins = request.config.pluginmanager
-
-    def announce(line: str) -> None:
-        with plugins.getplugin("capturemanager").global_and_fixture_disabled():
-            reporter = plugins.getplugin("terminalreporter")
-            reporter.ensure_newline()
-            reporter.write_line(line)
-
-    return announce

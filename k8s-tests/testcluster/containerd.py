@@ -57,9 +57,23 @@ def start(components: Components, layout: Layout) -> None:
     old = ctr("containers", "ls", "--quiet").stdout.split()
     if old:
         ctr("containers", "rm", *old)
+    nameless = replaced_images(ctr("images", "ls").stdout)
+    if nameless:
+        ctr("images", "rm", *nameless)
+    if old or nameless:
         # It has read them at its start, and would offer them to the kubelet.
         components.stop("containerd")
         _start(components, layout)
+
+
+def replaced_images(listing: str) -> list[str]:
+    """Return the images that lost their name to a newer one, from what ``ctr images ls`` says; pure.
+
+    Each image has an entry by its name and one by its digest, which keeps it when the name moves on.
+    """
+    rows = [line.split() for line in listing.splitlines()[1:]]
+    named = {row[2] for row in rows if not row[0].startswith("sha256:")}
+    return [row[0] for row in rows if row[0].startswith("sha256:") and row[2] not in named]
 
 
 def load_pause_image() -> None:

@@ -1,0 +1,45 @@
+"""Fixtures of the tests on a cluster: the cluster itself, and namespaces that no other test has."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from announcing import announcer
+from testcluster import session
+from testcluster.cluster import Cluster
+from testcluster.errors import ClusterUnavailable, CommandFailed
+
+TEST_TIMEOUT_SECONDS = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let a test's time limit be its own: the first one's fixture may build the cluster's components for minutes."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_SECONDS, func_only=True))
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Give the Kubernetes cluster that all tests share; use ``namespace``, or names of the test's own."""
+    running = session.cluster(announcer(request.config))
+    problem = ""
+    try:
+        given = running.__enter__()
+    except (ClusterUnavailable, CommandFailed) as error:
+        problem = str(error)
+    if problem:
+        # Outside the handler, or pytest would show the same text twice.
+        pytest.fail(problem, pytrace=False)
+    yield given
+    running.__exit__(None, None, None)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, unique: str) -> Iterator[str]:
+    """Make a namespace that enforces the Pod Security profile ``restricted``, and delete it after the test."""
+    name = unique[-63:].strip("-")
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
