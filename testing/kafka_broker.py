@@ -14,7 +14,10 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from kafka_node import HOST, DockerNode, JavaNode, Node
+import kafka_node
+from kafka_certificates import Certificates
+from kafka_listeners import AUTHORIZATION, HOST, PLAIN, PLAIN_HOST, SECURED, Listener, secured_listeners
+from kafka_node import DockerNode, JavaNode, Node
 from kafka_source import KafkaUnavailable, Source, choose, fetch_jars, jars_directory, kafka_version, this_machine
 from waiting import wait_until
 
@@ -28,12 +31,24 @@ def _to_stderr(line: str) -> None:
 class KafkaBroker:
     """A one-node Kafka: the cluster of KAFKA_BOOTSTRAP_SERVERS where that is set, else one started here.
 
-    ``own``: start one in any case, to pause or kill it. ``announce`` is told in a line which Kafka was chosen.
+    ``own``: start one in any case, to pause or kill it. ``host``: it can be reached at this address of the machine too,
+    by pods for instance. ``secured``: it has listeners with TLS and SASL (``kafka_listeners``; at ``host``, where that
+    is given), and who comes by these needs ACLs. ``announce`` is told in a line which Kafka was chosen.
     """
 
-    def __init__(self, *, own: bool = False, announce: Callable[[str], None] = _to_stderr) -> None:
-        self._own = own
+    def __init__(
+        self,
+        *,
+        own: bool = False,
+        host: str | None = None,
+        secured: bool = False,
+        announce: Callable[[str], None] = _to_stderr,
+    ) -> None:
+        self._own = own or host is not None or secured
+        self._host = host
         self._announce = announce
+        self._listeners: dict[str, Listener] = {}
+        self.certificates = Certificates(["localhost", HOST, *_names(host)]) if secured else None
         self._node: Node | None = None
         self._bootstrap_servers = ""
 
@@ -41,6 +56,10 @@ class KafkaBroker:
     def bootstrap_servers(self) -> str:
         """Where clients connect, as host:port; empty before ``start``."""
         return self._bootstrap_servers
+
+    def address(self, listener: str) -> str:
+        """Where clients of a listener connect (``kafka_listeners``: its names)."""
+        return self._listeners[listener].address
 
     @property
     def started_here(self) -> bool:
@@ -103,9 +122,22 @@ class KafkaBroker:
         if source is Source.GIVEN:
             self._bootstrap_servers = machine.bootstrap_servers or ""
         else:
-            self._node = DockerNode() if source is Source.DOCKER else JavaNode(self._jars())
-            self._bootstrap_servers = f"{HOST}:{self._node.port}"
+            self._listen()
+            listeners, more = list(self._listeners.values()), AUTHORIZATION if self.certificates else {}
+            docker = source is Source.DOCKER
+            self._node = DockerNode(listeners, more) if docker else JavaNode(self._jars(), listeners, more)
+            self._bootstrap_servers = self.address(PLAIN)
         self._announce(f"Kafka: {source.value}, at {self._bootstrap_servers}")
+
+    def _listen(self) -> None:
+        """Choose the listeners and their ports."""
+        first, second, *others = kafka_node.free_ports(2 + SECURED)
+        listeners = [Listener(PLAIN, first)]
+        if self._host is not None:
+            listeners.append(Listener(PLAIN_HOST, second, self._host))
+        if self.certificates is not None:
+            listeners += secured_listeners(others, self._host or HOST, self.certificates)
+        self._listeners = {listener.name: listener for listener in listeners}
 
     def _jars(self) -> Path:
         libs = jars_directory(os.environ)
@@ -154,3 +186,8 @@ class KafkaBroker:
     def _problem(self, what: str) -> str:
         log = f"; its log ends:\n{self._node.log_tail()}" if self._node is not None else ""
         return f"{what} at {self._bootstrap_servers}{log}"
+
+
+def _names(host: str | None) -> list[str]:
+    # Also as a cluster would name it.
+    return [] if host is None else [host, "kafka.kafka.svc"]

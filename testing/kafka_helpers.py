@@ -28,7 +28,7 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 RecordTuple: TypeAlias = tuple[str, int | None, bytes | None, bytes | None, Headers]
 
 TIMEOUT_SECONDS = 60.0
-BEGINNING, END = OffsetSpec.earliest(), OffsetSpec.latest()  # type: ignore[no-untyped-call]  # they have no types
+BEGINNING, END = OffsetSpec.earliest(), OffsetSpec.latest()
 
 
 class Record(NamedTuple):

@@ -11,12 +11,13 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from kafka_listeners import Listener, container_environment, properties_file, server_properties
 from kafka_source import KafkaUnavailable, kafka_version
 
-HOST = "127.0.0.1"
 HEAP = "-Xmx512m"
 # Below every system's range of ephemeral ports: a client that dials a dead broker there could be given the very port
 # as its own, and be connected to itself.
@@ -30,7 +31,6 @@ DOCKER_TIMEOUT_SECONDS = 600
 class Node(Protocol):
     """A Kafka node that can be started again with the data it had."""
 
-    port: int
     cluster_id: str
 
     def start(self) -> None:
@@ -59,42 +59,23 @@ class Node(Protocol):
 
 
 def free_port() -> int:
-    """Find a port of this machine that nothing listens on now."""
+    """Find a port that nothing listens on now."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that nothing listens on now, at any address of this machine."""
+    found: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe:
             try:
-                probe.bind((HOST, port))
+                probe.bind(("", port))
             except OSError:
                 continue
-            return port
-    raise KafkaUnavailable(f"no free port in {PORTS.start}-{PORTS.stop - 1} on {HOST}")
-
-
-def server_properties(port: int, controller_port: int, *, listen: str, log_dirs: str) -> dict[str, str]:
-    """Return the configuration of a one-node cluster that clients of this machine reach at ``port``."""
-    return {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{listen}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "log.dirs": log_dirs,
-        "num.partitions": "4",
-        "auto.create.topics.enable": "false",
-        "log.retention.ms": "-1",
-        "group.initial.rebalance.delay.ms": "0",
-        "offsets.topic.replication.factor": "1",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        # The internal topics' fifty partitions each cost seconds at the first commit and at each restart.
-        "offsets.topic.num.partitions": "4",
-        "transaction.state.log.num.partitions": "4",
-        # A killed node is let back in once its old session is over.
-        "broker.session.timeout.ms": "3000",
-        "broker.heartbeat.interval.ms": "500",
-    }
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise KafkaUnavailable(f"no {count} free ports in {PORTS.start}-{PORTS.stop - 1}")
 
 
 def new_cluster_id() -> str:
@@ -123,10 +104,11 @@ class _Guard:
 class JavaNode:
     """Kafka's jars on this machine's Java, in a temporary directory."""
 
-    def __init__(self, libs: Path) -> None:
-        self.port = free_port()
+    def __init__(self, libs: Path, listeners: Sequence[Listener], more: Mapping[str, str]) -> None:
         self.cluster_id = new_cluster_id()
         self._libs = libs
+        self._listeners = listeners
+        self._more = more
         self._directory = Path(tempfile.mkdtemp(prefix="kafka-"))
         self._pid_file = self._directory / "pid"
         self._properties = self._directory / "server.properties"
@@ -135,7 +117,7 @@ class JavaNode:
         self._guard = _Guard('kill -KILL "$(cat "$1/pid")" && sleep 1; rm -rf "$1"', str(self._directory))
 
     def start(self) -> None:
-        """Start it, or start it again with the same port and data."""
+        """Start it, or start it again with the same ports and data."""
         if not self._properties.exists():
             self._format()
         with self._log.open("ab") as log:
@@ -177,8 +159,8 @@ class JavaNode:
         self._guard.release()
 
     def _format(self) -> None:
-        properties = server_properties(self.port, free_port(), listen=HOST, log_dirs=str(self._directory / "data"))
-        self._properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        properties = server_properties(self._listeners, free_port(), str(self._directory / "data"))
+        self._properties.write_text(properties_file(properties | dict(self._more)))
         arguments = ["format", f"--cluster-id={self.cluster_id}", "--config", str(self._properties)]
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", *arguments), capture_output=True, text=True, timeout=120, check=False
@@ -208,26 +190,27 @@ class JavaNode:
 class DockerNode:
     """The image apache/kafka in a container; its data lives as long as the container."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    def __init__(self, listeners: Sequence[Listener], more: Mapping[str, str]) -> None:
         self.cluster_id = new_cluster_id()
+        self._listeners = listeners
+        self._more = more
         self._name = f"kafka-for-tests-{uuid.uuid4().hex[:12]}"
         self._made = False
         self._guard = _Guard('docker rm --force --volumes "$1"', self._name)
 
     def start(self) -> None:
-        """Start it, or start it again with the same port and data; the first time may pull the image."""
+        """Start it, or start it again with the same ports and data; the first time may pull the image."""
         if self._made:
             self._docker("start", self._name)
             return
-        # Inside the container all addresses are its own; the host publishes the port on its loopback only.
-        properties = server_properties(self.port, self.port + 1, listen="0.0.0.0", log_dirs="/var/lib/kafka/data")
-        variables = {f"KAFKA_{key.upper().replace('.', '_')}": value for key, value in properties.items()}
+        # Inside the container all addresses are its own; the host publishes each port at its address only.
+        properties = server_properties(self._listeners, free_port(), "/var/lib/kafka/data", listen="0.0.0.0")
+        variables = container_environment(properties | dict(self._more))
         variables |= {"CLUSTER_ID": self.cluster_id, "KAFKA_HEAP_OPTS": HEAP, "KAFKA_LOG4J_ROOT_LOGLEVEL": LOG_LEVEL}
         environment = [f"--env={key}={value}" for key, value in variables.items()]
-        publish = f"--publish={HOST}:{self.port}:{self.port}"
+        publish = [f"--publish={listener.address}:{listener.port}" for listener in self._listeners]
         self._docker(
-            "run", "--detach", f"--name={self._name}", publish, *environment, f"apache/kafka:{kafka_version()}"
+            "run", "--detach", f"--name={self._name}", *publish, *environment, f"apache/kafka:{kafka_version()}"
         )
         self._made = True
 

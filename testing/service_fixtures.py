@@ -137,6 +137,13 @@ def stream(kafka: KafkaBroker, unique: str) -> Stream:
 
 
 @pytest.fixture(scope="session")
+def secured_kafka() -> Iterator[KafkaBroker]:
+    """Start a Kafka with TLS, SASL and ACLs that all tests share; use ``unique`` in names, of users too."""
+    with KafkaBroker(secured=True) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
 def model() -> LoadedModel:
     """The real default model, with its own maximum length."""
     from embedding_service.encoders import pytorch

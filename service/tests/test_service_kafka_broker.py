@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 import kafka_node
+from embedding_service.contract.kafka import Connection, connection_config
+from kafka_access import Acl, allow, set_password
 from kafka_broker import KafkaBroker
 from kafka_helpers import Record, committed_offsets, create_topics, end_offsets, group_lag, produce, read_all
+from kafka_listeners import PLAIN_HOST, SASL_TLS, Listener
 from kafka_source import KafkaUnavailable, Machine, Source, choose, fetch_jars, jars_directory, parse_java_version
 from waiting import wait_until
 
@@ -103,9 +107,10 @@ def test_a_download_that_comes_second_keeps_the_first(tmp_path: Path, monkeypatc
 
 def test_a_container_has_kafkas_configuration_and_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = tmp_path / "calls"
-    _program(tmp_path / "docker", f'echo "$*" >> {calls}; [ "$1" != inspect ] || echo true')
+    _program(tmp_path / "docker", f'printf "%s\\n" "$*" >> {calls}; [ "$1" != inspect ] || echo true')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    node = kafka_node.DockerNode()
+    listeners = [Listener("PLAINTEXT", 20_001), Listener("HOST", 20_002, "10.0.0.1", properties={"a.b-c": "1\n2"})]
+    node = kafka_node.DockerNode(listeners, {"super.users": "User:me"})
     node.start()
     assert node.is_running()
     node.pause()
@@ -115,8 +120,11 @@ def test_a_container_has_kafkas_configuration_and_is_removed(tmp_path: Path, mon
     node.terminate()
     node.remove()
     run, *rest = calls.read_text().splitlines()
-    assert f"--publish=127.0.0.1:{node.port}:{node.port}" in run
-    assert f"--env=KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:{node.port}" in run
+    assert "--publish=127.0.0.1:20001:20001 --publish=10.0.0.1:20002:20002" in run
+    assert "--env=KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:20001,HOST://10.0.0.1:20002" in run
+    assert "--env=KAFKA_LISTENERS=PLAINTEXT://0.0.0.0:20001,HOST://0.0.0.0:20002,CONTROLLER://127.0.0.1:" in run
+    assert "--env=KAFKA_LISTENER_NAME_HOST_A_B___C=1\\n2" in run
+    assert "--env=KAFKA_SUPER_USERS=User:me" in run
     assert "--env=KAFKA_AUTO_CREATE_TOPICS_ENABLE=false" in run
     assert [call.split()[0] for call in rest] == ["inspect", "pause", "unpause", "kill", "start", "stop", "rm"]
 
@@ -174,10 +182,36 @@ def test_a_killed_or_paused_broker_comes_back_with_its_records(private_kafka: Ka
 @pytest.mark.slow
 def test_a_broker_that_cannot_start_says_why(private_kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = int(private_kafka.bootstrap_servers.rpartition(":")[2])
-    ports = iter([taken, kafka_node.free_port()])
-    monkeypatch.setattr("kafka_node.free_port", lambda: next(ports))
+    others = kafka_node.free_ports(7)
+    # First for the listeners, then for the controller.
+    ports = iter([[taken, *others], others[-1:]])
+    monkeypatch.setattr("kafka_node.free_ports", lambda _: next(ports))
     with pytest.raises(KafkaUnavailable, match=r"Kafka ended instead of starting(.|\n)*Address already in use"):
         KafkaBroker(own=True, announce=lambda _: None).start()
+
+
+@pytest.mark.slow
+def test_a_broker_can_be_reached_at_a_second_address_too_plain_and_secured(unique: str) -> None:
+    # Any address of the loopback network stands for a bridge's.
+    with KafkaBroker(host="127.0.0.2", secured=True, announce=lambda _: None) as broker:
+        assert broker.certificates is not None
+        set_password(broker.bootstrap_servers, "alice", "secret")
+        create_topics(broker.address(PLAIN_HOST), [unique])
+        allow(broker.bootstrap_servers, "alice", [Acl("READ", "TOPIC", unique)])
+        secured = Connection(
+            (broker.address(SASL_TLS),),
+            True,
+            broker.certificates.ca_pem,
+            None,
+            None,
+            "SCRAM-SHA-512",
+            "alice",
+            "secret",
+        )
+        with AdminClient(connection_config(secured)) as admin:
+            metadata = admin.list_topics(timeout=30)
+            assert list(metadata.topics) == [unique], "the internal ones aren't alice's to see"
+            assert metadata.brokers[1].host == "127.0.0.2"
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ class TerminationReason(StrEnum):
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
     TOPIC_MISSING = "TopicMissing"
     ACCESS_DENIED = "AccessDenied"
+    MODEL_MISMATCH = "ModelMismatch"
     OUT_OF_MEMORY = "OutOfMemory"
     DELIVERY_FAILED = "DeliveryFailed"
     PORT_IN_USE = "PortInUse"
