@@ -7,7 +7,10 @@ from pydantic import BeforeValidator, Field
 from embedding_operator.api_section import SecretName, Section, whole
 
 # Quantities as the API server normalises them; GPUs have their own field.
-Quantity = int | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")]
+Quantity = Annotated[
+    int | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")],
+    BeforeValidator(whole),
+]
 Quantities = Annotated[dict[str, Quantity], Field(max_length=32)]
 LabelValue = Annotated[str, Field(max_length=63)]
 

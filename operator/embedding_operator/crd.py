@@ -3,6 +3,7 @@
 Only the file and what can be read off it belong here; what a manifest makes of it stands in ``manifest``.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,21 @@ def schema() -> JsonSchema:
     return openapi
 
 
-def cel_rules(node: JsonSchema | None = None) -> list[dict[str, str]]:
-    """Every ``x-kubernetes-validations`` rule of a schema (unset: the resource's), outermost first."""
+def schemas(node: JsonSchema | None = None, path: str = "") -> Iterator[tuple[str, JsonSchema]]:
+    """A schema (unset: the resource's) and every schema in it, outermost first, each after its path.
+
+    A path is ``a.b`` for a field, ``a[]`` for the items of a list, and ``a.*`` for the values of a map.
+    """
     node = schema() if node is None else node
-    children = [*node.get("properties", {}).values(), *filter(None, [node.get("items")])]
-    return [*node.get("x-kubernetes-validations", []), *(rule for child in children for rule in cel_rules(child))]
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from schemas(child, f"{path}.{name}" if path else name)
+    if "items" in node:
+        yield from schemas(node["items"], f"{path}[]")
+    if "additionalProperties" in node:
+        yield from schemas(node["additionalProperties"], f"{path}.*")
+
+
+def cel_rules() -> list[dict[str, str]]:
+    """Every ``x-kubernetes-validations`` rule of the resource, outermost first."""
+    return [rule for _, node in schemas() for rule in node.get("x-kubernetes-validations", [])]

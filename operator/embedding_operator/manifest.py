@@ -20,6 +20,7 @@ from embedding_operator.crd import JsonSchema
 from embedding_operator.yaml_documents import YamlError, documents
 
 _SHOWN = 80  # characters of a value in an error line
+_LIST_MAP = "x-kubernetes-list-map-keys"
 
 _DNS_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _STRINGS: JsonSchema = {"type": "object", "additionalProperties": {"type": "string"}}
@@ -110,13 +111,14 @@ def _fill(value: object, schema: JsonSchema) -> None:
             _fill(item, schema.get("items", {}))
     if not isinstance(value, dict):
         return
-    for name, child in schema.get("properties", {}).items():
-        if value.get(name, ...) is None:
-            del value[name]
+    fields, of_map = schema.get("properties", {}), schema.get("additionalProperties", {})
+    for name in [name for name in value if value[name] is None and (of_map or name in fields)]:
+        del value[name]
+    for name, child in fields.items():
         if name not in value and "default" in child:
             value[name] = copy.deepcopy(child["default"])
-        if name in value:
-            _fill(value[name], child)
+    for name, part in value.items():
+        _fill(part, fields.get(name, of_map))
 
 
 def _header_schema() -> JsonSchema:
@@ -137,11 +139,12 @@ def _whole_schema() -> JsonSchema:
 def _strict(schema: JsonSchema) -> JsonSchema:
     """The schema with every object that lists its fields closed to others."""
     strict = dict(schema)
+    for keyword in ("items", "additionalProperties"):
+        if keyword in schema:
+            strict[keyword] = _strict(schema[keyword])
     if "properties" in schema:
         strict["properties"] = {name: _strict(child) for name, child in schema["properties"].items()}
-        strict.setdefault("additionalProperties", False)
-    if "items" in schema:
-        strict["items"] = _strict(schema["items"])
+        strict["additionalProperties"] = False
     return strict
 
 
@@ -187,15 +190,29 @@ def _any_of(validator: Any, choices: list[JsonSchema], instance: object, _: Json
         yield ValidationError("")
 
 
+def _list_map(_: Any, keys: list[str], instance: object, __: JsonSchema) -> Iterator[ValidationError]:
+    """Adds the API server's own keyword: no two entries of a list with the same keys."""
+    if not isinstance(instance, list):
+        return
+    seen = []
+    for number, item in enumerate(instance):
+        key = {name: item[name] for name in keys if name in item} if isinstance(item, dict) else {}
+        # A missing key is a fault of its own.
+        if len(key) == len(keys) and key in seen:
+            yield ValidationError("", path=[number], instance=key)
+        seen.append(key)
+
+
 _Validator = extend(  # type: ignore[no-untyped-call] # the stubs leave it untyped
     Draft202012Validator,
-    {"required": _required, "additionalProperties": _additional, "pattern": _pattern, "anyOf": _any_of},
+    {
+        "required": _required,
+        "additionalProperties": _additional,
+        "pattern": _pattern,
+        "anyOf": _any_of,
+        _LIST_MAP: _list_map,
+    },
 )
-
-def _any_of(validator: Any, choices: list[JsonSchema], instance: object, _: JsonSchema) -> Iterator[ValidationError]:
-    """Replaces the library's keyword: one fault, not one for each choice."""
-    if not any(validator.evolve(schema=choice).is_valid(instance) for choice in choices):
-        yield ValidationError("")
 
 
 _TYPES = {
@@ -214,12 +231,14 @@ SENTENCES: dict[str, Callable[[str, Any, JsonSchema], str]] = {
     "const": lambda value, expected, _: f"{value} is not {expected}",
     "enum": lambda value, expected, _: f"{value} is not one of {', '.join(expected)}",
     "pattern": lambda value, _, schema: f"{value} is not {schema['title']}",
-    "anyOf": lambda value, _, schema: f"{value} is not {schema['title']}",
+    # A fraction without quotes is a number; as a string it is a quantity.
+    "anyOf": lambda value, _, schema: f"{value} is neither a whole number nor a string; expected {schema['title']}",
     "minLength": lambda value, limit, _: f"{value} is shorter than {_count(limit, 'character')}",
     "maxLength": lambda value, limit, _: f"{value} is longer than {_count(limit, 'character')}",
     "minItems": lambda value, limit, _: f"{value} has fewer than {_count(limit, 'item')}",
-    "maxProperties": lambda value, limit, _: f"{value} has more than {_count(limit, 'entry', 'entries')}",
     "maxItems": lambda value, limit, _: f"{value} has more than {_count(limit, 'item')}",
+    "maxProperties": lambda value, limit, _: f"{value} has more than {_count(limit, 'entry', 'entries')}",
+    _LIST_MAP: lambda value, *_: f"{value} is there twice",
     "minimum": lambda value, limit, _: f"{value} is less than {limit}",
     "maximum": lambda value, limit, _: f"{value} is more than {limit}",
 }

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from embedding_operator import crd
 from embedding_operator.local.errors import LocalError
 from embedding_operator.main import main
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = str(Path(sys.executable).with_name("embedding-operator"))
 QUICKSTART = str(ROOT / "examples" / "quickstart.yaml")
-RULES = "not checked here: the 6 CEL rules of the resource, which the API server applies\n"
+RULES = f"not checked here: the {len(crd.cel_rules())} CEL rules of the resource, which the API server applies\n"
 GPU = (ROOT / "examples" / "quickstart.yaml").read_text(encoding="utf-8") + "  model:\n    device: gpu\n"
 
 
@@ -204,3 +205,25 @@ def test_docs_name_each_option_of_a_local_run(capsys: pytest.CaptureFixture[str]
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     documented = (ROOT / "docs" / "local-mode.md").read_text(encoding="utf-8")
     assert {option for option in options if f"`{option}" not in documented} == set()
+
+
+def test_docs_show_what_validate_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(GPU, encoding="utf-8")
+    assert exit_code("validate", str(path)) == 1
+    output = capsys.readouterr()
+    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert all(
+        f"    {line}\n" in documented for line in [output.err.strip().replace(str(path), path.name), output.out.strip()]
+    )
+
+
+def test_a_quantity_that_is_a_whole_number_with_a_point_is_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        Path(QUICKSTART).read_text(encoding="utf-8") + "  worker:\n    resources:\n      requests: {cpu: 1.0}\n"
+    )
+    assert exit_code("validate", str(path)) == 0
+    assert "quickstart: valid against the schema" in capsys.readouterr().out

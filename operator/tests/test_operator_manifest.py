@@ -5,15 +5,23 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
 from pydantic import ValidationError
 
+from crd_cel_rows import CEL_ROWS, CelRow, changed
+from crd_manifests import ABSENT, every_field, reported
+from crd_schema_rows import ROWS, closed, required, with_field, wrong_types
+from crd_values import specs
 from embedding_operator import crd, manifest
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.manifest import ManifestError
 
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_MODEL = {
+    "name": "sentence-transformers/all-MiniLM-L6-v2",
+    "device": "Auto",
+    "normalize": True,
+    "changePolicy": "RequireNewOutputTopic",
+    "cache": {},
+}
 VALID = """
 apiVersion: embeddings.dev/v1alpha1
 kind: EmbeddingPipeline
@@ -44,6 +52,7 @@ def document(**fields: Any) -> dict[str, Any]:
     return changed
 
 
+QUOTES = str.maketrans("'", '"')
 REFUSED = {
     "an unknown value of an enum": (
         {"spec__model__device": "gpu"},
@@ -70,15 +79,19 @@ REFUSED = {
     "a label that isn't a string": ({"metadata__labels": {"tier": 1}}, "metadata.labels.tier: 1 is not a string"),
     "an unknown field of a section": (
         {"spec__kafka__servers": ["kafka:9092"]},
-        "spec.kafka.servers: unknown field; expected one of bootstrapServers",
+        "spec.kafka.servers: unknown field; expected one of tls, sasl, bootstrapServers",
     ),
     "an unknown field at the top": (
         {"specification": {}},
-        "specification: unknown field; expected one of apiVersion, kind, metadata, spec",
+        "specification: unknown field; expected one of apiVersion, kind, metadata, spec, status",
     ),
-    "a status, which has no field yet": (
-        {"status": {}},
-        "status: unknown field; expected one of apiVersion, kind, metadata, spec",
+    "an unknown field of a list's item": (
+        {"spec__worker": {"tolerations": [{"key": "gpu"}, {"keys": "gpu"}]}},
+        "spec.worker.tolerations[1].keys: unknown field; expected one of key, operator, value, effect, tolerationSeconds",
+    ),
+    "a status that no operator wrote": (
+        {"status": {"phase": "Ready"}},
+        "status.phase: unknown field; expected one of observedGeneration, conditions, replicas, availableReplicas, selector, lag, messagesPerSecond, caughtUpIn, deadLetters, consumerGroup, kafkaClusterId, topics, model",
     ),
     "a string for a number": (
         {"spec__model__maxLength": "256"},
@@ -151,6 +164,30 @@ REFUSED = {
         {"spec__model__name": "./model"},
         'spec.model.name: "./model" is not a hub id (organisation/model) or an absolute path',
     ),
+    "a fraction that is not written as a string": (
+        {"spec__worker": {"resources": {"requests": {"cpu": 0.5}}}},
+        "spec.worker.resources.requests.cpu: 0.5 is neither a whole number nor a string; expected a quantity, such as 500m, 2 or 1.5Gi",
+    ),
+    "a quantity with a unit that there isn't": (
+        {"spec__worker": {"resources": {"limits": {"memory": "2GB"}}}},
+        'spec.worker.resources.limits.memory: "2GB" is not a quantity, such as 500m, 2 or 1.5Gi',
+    ),
+    "a value of a map that isn't a string": (
+        {"spec__worker": {"nodeSelector": {"gpu": True}}},
+        "spec.worker.nodeSelector.gpu: true is not a string",
+    ),
+    "too many entries of a map": (
+        {"spec__worker": {"podLabels": {f"l{number}": "" for number in range(65)}}},
+        f"spec.worker.podLabels: {str({f'l{number}': '' for number in range(9)}).translate(QUOTES)[:80]}… has more than 64 entries",
+    ),
+    "a variable that is there twice": (
+        {"spec__worker": {"env": [{"name": "A"}, {"name": "B"}, {"name": "A", "value": "1"}]}},
+        'spec.worker.env[2]: {"name": "A"} is there twice',
+    ),
+    "a variable without a name": (
+        {"spec__worker": {"env": [{"name": "A"}, {"name": None, "value": "1"}]}},
+        "spec.worker.env[1].name: is required",
+    ),
     "another version": (
         {"apiVersion": "embeddings.dev/v1"},
         'apiVersion: "embeddings.dev/v1" is not embeddings.dev/v1alpha1',
@@ -172,23 +209,71 @@ def test_refuses_with_a_line_for_each_fault_in_the_order_of_the_schema() -> None
     faulty = document(spec__model={"device": "gpu", "size": 1}, spec__input={"topics": "articles"})
     assert manifest.problems(faulty) == [
         "spec.input.topic: is required",
-        "spec.input.topics: unknown field; expected one of topic, consumerGroup, startFrom, textField, idField",
+        "spec.input.topics: unknown field; expected one of create, topic, consumerGroup, startFrom, textField, idField",
         'spec.model.device: "gpu" is not one of Auto, CPU, CUDA',
-        "spec.model.size: unknown field; expected one of name, revision, maxLength, device, prompt, normalize",
+        "spec.model.size: unknown field; expected one of changePolicy, tokenSecret, cache, name, revision, maxLength, device, prompt, normalize",
     ]
 
 
 def test_each_keyword_of_the_schema_has_a_sentence() -> None:
-    def keywords(node: Any) -> set[str]:
-        if isinstance(node, list):
-            return set().union(*map(keywords, node))
-        if not isinstance(node, dict):
-            return set()
-        children = [*node.get("properties", {}).values(), *filter(None, [node.get("items")])]
-        return set(node).union(*map(keywords, children))
+    keywords = set().union(*(node for _, node in crd.schemas()))
+    silent = {
+        *("description", "title", "default", "properties", "items"),
+        # The API server's alone: its rules; and the status's formats, which nobody writes by hand.
+        *("x-kubernetes-validations", "format"),
+        # Said by anyOf, by type, and by the keys.
+        *("x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type"),
+    }
+    assert keywords - silent <= manifest.SENTENCES.keys()
 
-    said = {"properties", "items", "default", "description", "title", "x-kubernetes-validations"}
-    assert keywords(crd.schema()) - said <= manifest.SENTENCES.keys()
+
+@pytest.mark.parametrize(("row", "values"), ROWS.items(), ids=ROWS)
+def test_local_validation_draws_the_line_of(row: str, values: tuple[Any, Any]) -> None:
+    path, _, keyword = row.rpartition(" ")
+    accepted, refused = values
+    assert manifest.problems(with_field(path, accepted)) == []
+    if keyword == "format":
+        return
+    problems = manifest.problems(with_field(path, refused))
+    assert problems
+    assert all(problem.startswith(reported(path)) for problem in problems)
+
+
+@pytest.mark.parametrize(("path", "value"), wrong_types().items(), ids=wrong_types())
+def test_local_validation_refuses_another_type_of(path: str, value: Any) -> None:
+    problems = manifest.problems(with_field(path, value))
+    assert problems
+    assert all(problem.startswith(f"{reported(path)}: ") for problem in problems)
+
+
+@pytest.mark.parametrize("path", required())
+def test_local_validation_asks_for(path: str) -> None:
+    assert manifest.problems(with_field(path, ABSENT)) == [f"{reported(path)}: is required"]
+
+
+@pytest.mark.parametrize("path", closed())
+def test_local_validation_knows_all_fields_of(path: str) -> None:
+    (problem,) = manifest.problems(with_field(f"{path}.unheardOf", 1))
+    assert problem.startswith(f"{reported(path)}.unheardOf: unknown field; expected one of ")
+
+
+@pytest.mark.parametrize("row", CEL_ROWS.values(), ids=CEL_ROWS.keys())
+def test_local_validation_leaves_rules_to_the_api_server(row: CelRow) -> None:
+    assert [manifest.problems(changed(changes)) for changes in (row.before or {}, row.accepted, row.refused)] == [
+        []
+    ] * 3
+
+
+def test_an_object_that_was_read_back_from_a_cluster_is_accepted() -> None:
+    stored = every_field()
+    stored["metadata"] |= {
+        "uid": "1",
+        "generation": 2,
+        "managedFields": [{}],
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+    }
+    assert manifest.problems(stored) == []
+    assert EmbeddingPipeline.model_validate(manifest.defaulted(stored)).status == stored["status"]
 
 
 UNUSABLE = {
@@ -240,12 +325,42 @@ def test_a_date_stays_the_string_that_it_is_to_kubernetes() -> None:
 DEFAULTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sections that are left out": (
         {},
-        {"deadLetter": {}, "model": {"name": DEFAULT_MODEL, "device": "Auto", "normalize": True}},
+        {
+            "replicas": 1,
+            "paused": False,
+            "kafka": {"bootstrapServers": ["kafka:9092"], "tls": {"enabled": False}},
+            "deadLetter": {},
+            "topics": {"manage": True, "deletionPolicy": "Retain"},
+            "model": DEFAULT_MODEL,
+            "worker": {"resources": {"requests": {"cpu": "500m", "memory": "1536Mi"}}},
+            "http": {},
+        },
     ),
-    "a section that is null": ({"spec__model": None}, {"model": document()["spec"].get("model", ...)}),
+    "a section that is null": ({"spec__model": None}, {"model": DEFAULT_MODEL}),
     "the rest of a section that is there": (
         {"spec__model": {"device": "CPU"}},
-        {"model": {"name": DEFAULT_MODEL, "device": "CPU", "normalize": True}},
+        {"model": {**DEFAULT_MODEL, "device": "CPU"}},
+    ),
+    "the rest of a section that is there and has no default itself": (
+        {"spec__worker": {"gpu": {}}},
+        {
+            "worker": {
+                "gpu": {"count": 1, "resourceName": "nvidia.com/gpu"},
+                "resources": {"requests": {"cpu": "500m", "memory": "1536Mi"}},
+            }
+        },
+    ),
+    "the rest of a list's items": (
+        {"spec__worker": {"resources": {"requests": {}}, "tolerations": [{"key": "gpu"}]}},
+        {"worker": {"resources": {"requests": {}}, "tolerations": [{"key": "gpu", "operator": "Equal"}]}},
+    ),
+    "nothing into a map that is there": (
+        {"spec__worker": {"resources": {"requests": {"cpu": 2, "memory": None}}}},
+        {"worker": {"resources": {"requests": {"cpu": 2}}}},
+    ),
+    "nothing into what is kept as written": (
+        {"spec__worker": {"resources": {"requests": {}}, "affinity": {"nodeAffinity": None}}},
+        {"worker": {"resources": {"requests": {}}, "affinity": {"nodeAffinity": None}}},
     ),
     "a field that is null and has a default": (
         {"spec__input__startFrom": None},
@@ -260,10 +375,6 @@ DEFAULTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"output": {"topic": "vectors", "includeText": False}},
     ),
 }
-DEFAULTED["a section that is null"] = (
-    {"spec__model": None},
-    {"model": DEFAULTED["sections that are left out"][1]["model"]},
-)
 
 
 @pytest.mark.parametrize(("fields", "sections"), DEFAULTED.values(), ids=DEFAULTED.keys())
@@ -289,90 +400,6 @@ def test_defaults_of_the_models_are_those_of_the_schema() -> None:
     assert EmbeddingPipeline.model_validate(document()) == EmbeddingPipeline.model_validate(
         manifest.defaulted(document())
     )
-
-
-ANYTHING = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False),
-    st.text(max_size=5),
-    st.lists(st.text(max_size=3), max_size=1),
-    st.dictionaries(st.text(max_size=3), st.none(), max_size=1),
-)
-
-
-def accepted(node: dict[str, Any]) -> SearchStrategy[Any]:
-    """Values that a schema accepts."""
-    match node["type"]:
-        case "object":
-            fields = {name: accepted(child) for name, child in node["properties"].items()}
-            required = {name: fields.pop(name) for name in node.get("required", [])}
-            return st.fixed_dictionaries(required, optional=fields)
-        case "array":
-            return st.lists(accepted(node["items"]), min_size=node["minItems"], max_size=3)
-        case "boolean":
-            return st.booleans()
-        case "integer":
-            numbers = st.integers(node["minimum"], node["maximum"])
-            return st.one_of(numbers, numbers.map(float))
-        case _ if "enum" in node:
-            return st.sampled_from(node["enum"])
-        case _ if "pattern" in node:
-            return st.from_regex(node["pattern"], fullmatch=True)
-        case _:
-            return st.text(min_size=node["minLength"], max_size=20)
-
-
-def around(node: dict[str, Any]) -> SearchStrategy[Any]:
-    """Values at the edges of what a schema accepts, on either side."""
-    choices = [ANYTHING]
-    match node["type"]:
-        case "object":
-            unknown = st.dictionaries(st.text(max_size=3), st.none(), max_size=1)
-            choices.append(st.tuples(accepted(node), unknown).map(lambda parts: {**parts[0], **parts[1]}))
-        case "array":
-            edge = st.sampled_from([node["minItems"] - 1, node["maxItems"], node["maxItems"] + 1])
-            choices.append(edge.flatmap(lambda size: st.just(["kafka:9092"] * size)))
-        case "integer":
-            edges = [node["minimum"] - 1, node["minimum"], node["maximum"], node["maximum"] + 1]
-            choices.append(st.sampled_from([*edges, *map(float, edges), *map(str, edges)]))
-        case "string" if "enum" in node:
-            choices.append(st.sampled_from(node["enum"]).map(str.lower))
-        case "string":
-            edge = st.sampled_from([0, node["maxLength"], node["maxLength"] + 1])
-            choices.append(edge.flatmap(lambda size: st.just("a" * size)))
-            # Not the full match alone: to Python, `$` matches before a line's end too.
-            choices.append(st.from_regex(node.get("pattern", "")))
-    return st.one_of(choices)
-
-
-def places(node: dict[str, Any], value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[Any, dict[str, Any]]]:
-    """Where a value of this schema has parts: the path of each, and its schema."""
-    found = [(path, node)] if path else []
-    for name, child in node.get("properties", {}).items():
-        if name in value:
-            found += places(child, value[name], (*path, name))
-    for number, item in enumerate(value if "items" in node else []):
-        found += places(node["items"], item, (*path, number))
-    return found
-
-
-@st.composite
-def specs(draw: st.DrawFn) -> Any:
-    """A valid spec, in half of the cases with one part replaced by something near it or taken away."""
-    schema = crd.schema()["properties"]["spec"]
-    spec = draw(accepted(schema))
-    if draw(st.booleans()):
-        (*parents, last), node = draw(st.sampled_from(places(schema, spec)))
-        parent = spec
-        for each in parents:
-            parent = parent[each]
-        if draw(st.integers(0, 3)):
-            parent[last] = draw(around(node))
-        else:
-            del parent[last]
-    return spec
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
