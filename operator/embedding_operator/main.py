@@ -1,4 +1,4 @@
-"""The command line: ``embedding-operator validate FILE…`` and ``embedding-operator local FILE``."""
+"""The command line: ``embedding-operator run``, ``validate FILE…`` and ``local FILE``."""
 
 import argparse
 import sys
@@ -33,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command == "run":
+        # The clients of a cluster take a moment to load.
+        from embedding_operator.run import run
+
+        return run()
     if options.command == "validate":
         return _validate(options.files)
     if options.file == options.input == _STANDARD_INPUT:
@@ -45,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="embedding-operator", description="EmbeddingPipelines: text embeddings through Kafka."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands.add_parser("run", help="run the operator, in a pod or with a kubeconfig; settings come by environment")
     validate = commands.add_parser("validate", help="check manifests against the schema, without a cluster")
     validate.add_argument("files", nargs="+", metavar="FILE", help="a manifest in YAML, or - for standard input")
     _add_local(commands.add_parser("local", help="run a manifest on this machine, without a cluster or a broker"))

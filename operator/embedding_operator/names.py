@@ -1,13 +1,39 @@
 """Every name, label and annotation that is derived from a pipeline; pure, and in this one place."""
 
+from collections.abc import Mapping
+
 from embedding_operator.api import EmbeddingPipeline
 from embedding_service.contract import topics
 
 # A pipeline's name has at most 45 characters, so that each object's name stays a DNS label of at most 63.
 _WORKER_SUFFIX = "-embedding-worker"
 
+FIELD_MANAGER = "embedding-operator"
+# Owns nothing but the number of replicas, which is set once and then left to whoever scales.
+REPLICAS_FIELD_MANAGER = "embedding-operator-replicas"
+FINALIZER = "embeddings.dev/kafka"
+
 # The key of the ConfigMap's data, and the name of the file that a worker reads.
 CONFIG_FILE = "config.yaml"
+CONFIG_DIRECTORY = "/etc/embedding-service"
+CA_DIRECTORY = "/etc/embedding-service-kafka/ca"
+CA_FILE = f"{CA_DIRECTORY}/ca.crt"
+CLIENT_CERTIFICATE_DIRECTORY = "/etc/embedding-service-kafka/client"
+CACHE_DIRECTORY = "/var/cache/embedding-service"
+
+CONFIG_CHECKSUM = "embeddings.dev/config-checksum"
+SECRETS_CHECKSUM = "embeddings.dev/secrets-checksum"
+# What an object was last applied from: tells a change of ours that takes a field away.
+APPLIED = "embeddings.dev/applied"
+
+_NAME = "app.kubernetes.io/name"
+_INSTANCE = "app.kubernetes.io/instance"
+_MANAGED_BY = "app.kubernetes.io/managed-by"
+_WORKER = "embedding-worker"
+_OPERATOR = "embedding-operator"
+
+# Chooses every object that belongs to some pipeline, on the API server's side.
+OWNED_SELECTOR = f"{_MANAGED_BY}={_OPERATOR},{_NAME}={_WORKER}"
 
 
 def consumer_group(pipeline: EmbeddingPipeline) -> str:
@@ -20,15 +46,26 @@ def dead_letter_topic(pipeline: EmbeddingPipeline) -> str:
     return pipeline.spec.dead_letter.topic or topics.dead_letter_topic(pipeline.spec.output.topic)
 
 
-def config_map(pipeline: EmbeddingPipeline) -> str:
-    """The name of the workers' ConfigMap."""
+def worker(pipeline: EmbeddingPipeline) -> str:
+    """The name of each object that belongs to a pipeline: ConfigMap, Deployment, Service, PodDisruptionBudget."""
     return pipeline.metadata.name + _WORKER_SUFFIX
 
 
 def labels(pipeline: EmbeddingPipeline) -> dict[str, str]:
     """The labels of every object that belongs to a pipeline."""
-    return {
-        "app.kubernetes.io/name": "embedding-worker",
-        "app.kubernetes.io/instance": pipeline.metadata.name,
-        "app.kubernetes.io/managed-by": "embedding-operator",
-    }
+    return match_labels(pipeline) | {_MANAGED_BY: _OPERATOR}
+
+
+def match_labels(pipeline: EmbeddingPipeline) -> dict[str, str]:
+    """What the pods of a pipeline are found by; it never changes for a Deployment."""
+    return {_NAME: _WORKER, _INSTANCE: pipeline.metadata.name}
+
+
+def selector(pipeline: EmbeddingPipeline) -> str:
+    """The same as a label selector."""
+    return ",".join(f"{key}={value}" for key, value in sorted(match_labels(pipeline).items()))
+
+
+def owner(labels: Mapping[str, str]) -> str | None:
+    """The name of the pipeline that an object with these labels belongs to."""
+    return labels.get(_INSTANCE)

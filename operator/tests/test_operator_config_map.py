@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.desired.config_map import config_map, worker_settings
-from embedding_service.contract.settings import DEFAULT_MODEL, Settings, parse_settings
+from embedding_service.contract.settings import DEFAULT_MODEL, FROM_ENVIRONMENT, Settings, parse_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -22,14 +22,22 @@ def pipeline(**spec: Any) -> EmbeddingPipeline:
         {
             "apiVersion": "embeddings.dev/v1alpha1",
             "kind": "EmbeddingPipeline",
-            "metadata": {"name": "articles", "namespace": "search"},
+            "metadata": {"name": "articles", "namespace": "search", "uid": "u-1"},
             "spec": sections | spec,
         }
     )
 
 
-def read_back(built: dict[str, Any]) -> Settings:
-    return parse_settings(built["data"]["config.yaml"], {})
+# What the pods' environment brings from Secrets; asked for only where a pipeline names them.
+SECRETS = {
+    "EMBEDDING_KAFKA__SASL_USERNAME": FROM_ENVIRONMENT.get_secret_value(),
+    "EMBEDDING_KAFKA__SASL_PASSWORD": FROM_ENVIRONMENT.get_secret_value(),
+    "EMBEDDING_HTTP__TOKEN": FROM_ENVIRONMENT.get_secret_value(),
+}
+
+
+def read_back(built: dict[str, Any], environment: dict[str, str] | None = None) -> Settings:
+    return parse_settings(built["data"]["config.yaml"], environment or {})
 
 
 # Field → the sections that set it, and where the worker finds which value.
@@ -56,6 +64,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str, object]] = {
     "model.maxLength, unset": ({}, "model.max_length", None),
     "model.device": ({"model": {"device": "CUDA"}}, "model.device", "cuda"),
     "model.prompt": ({"model": {"prompt": "query: "}}, "model.prompt", "query: "),
+    "model.changePolicy": ({"model": {"changePolicy": "AllowMixed"}}, "model.change_policy", "allow_mixed"),
     "model.normalize": ({"model": {"normalize": False}}, "model.normalize", False),
 }
 
@@ -67,20 +76,35 @@ def test_reaches_the_worker(sections: dict[str, Any], key: str, value: object) -
     assert getattr(getattr(settings, section), name) == value
 
 
+# What the pods and the topics are made of, which is not the workers' own configuration.
+ELSEWHERE = {
+    "input.create",
+    "output.create",
+    "deadLetter.create",
+    "model.tokenSecret",
+    "model.cache",
+    "kafka.tls",
+    "kafka.sasl",
+    "http.tokenSecret",
+}
+SECTIONS = ("kafka", "input", "output", "deadLetter", "model", "http")
+
+
 def test_each_field_of_the_resource_is_in_the_table() -> None:
     definitions = EmbeddingPipeline.model_json_schema(by_alias=True)["$defs"]
     fields = {
         f"{section}.{field}"
-        for section, reference in definitions["Spec"]["properties"].items()
-        for field in definitions[reference["$ref"].rpartition("/")[2]]["properties"]
+        for section in SECTIONS
+        for field in definitions[definitions["Spec"]["properties"][section]["$ref"].rpartition("/")[2]]["properties"]
     }
-    assert fields == {name.partition(",")[0] for name in FIELDS}
+    assert fields == {name.partition(",")[0] for name in FIELDS} | ELSEWHERE
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_what_an_example_says_is_what_its_workers_read(example: Path) -> None:
     parsed = EmbeddingPipeline.model_validate(yaml.safe_load(example.read_text(encoding="utf-8")))
-    assert read_back(config_map(parsed)) == worker_settings(parsed)
+    environment = SECRETS if parsed.spec.kafka.sasl is not None else {}
+    assert read_back(config_map(parsed), environment) == worker_settings(parsed)
 
 
 # Line ends to YAML, and to nobody else.
@@ -112,6 +136,15 @@ def test_the_object_is_a_config_map_of_the_pipelines_namespace() -> None:
             "app.kubernetes.io/instance": "articles",
             "app.kubernetes.io/managed-by": "embedding-operator",
         },
+        "ownerReferences": [
+            {
+                "apiVersion": "embeddings.dev/v1alpha1",
+                "kind": "EmbeddingPipeline",
+                "name": "articles",
+                "uid": "u-1",
+                "controller": True,
+            }
+        ],
     }
 
 

@@ -38,7 +38,7 @@ def test_a_dead_letter_topic_that_is_asked_for_stands() -> None:
 
 @pytest.mark.parametrize("length", [1, 45])
 def test_object_names_are_dns_labels_for_every_name_that_is_allowed(length: int) -> None:
-    assert len(names.config_map(pipeline(name="n" * length))) <= 63
+    assert len(names.worker(pipeline(name="n" * length))) <= 63
 
 
 def test_label_values_are_legal_for_every_name_that_is_allowed() -> None:

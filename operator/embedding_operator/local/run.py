@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from pydantic import ValidationError
 
 from embedding_operator import console, names
-from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.api import EmbeddingPipeline, Http, Tls
 from embedding_operator.desired.config_map import config_map
 from embedding_operator.local import broker, corpus
 from embedding_operator.local.clients import kafka_clients
@@ -186,11 +186,18 @@ class _Run:
 def _config(pipeline: EmbeddingPipeline) -> str:
     """The worker's ``config.yaml``, as the ConfigMap of a cluster holds it."""
     try:
-        return str(config_map(pipeline)["data"][names.CONFIG_FILE])
+        return str(config_map(_without_secrets(pipeline))["data"][names.CONFIG_FILE])
     except ValidationError as error:
         # The schema leaves nothing but the rules between topics, which belong to this section.
         found = problems_of(error, KafkaSettings, frozenset())
         raise LocalError("; ".join(f"{problem.key.lstrip('.')}: {problem.text}" for problem in found)) from None
+
+
+def _without_secrets(pipeline: EmbeddingPipeline) -> EmbeddingPipeline:
+    """The same pipeline for a broker and a caller on this machine, where no cluster holds its Secrets."""
+    spec = pipeline.spec
+    kafka = spec.kafka.model_copy(update={"tls": Tls(), "sasl": None})
+    return pipeline.model_copy(update={"spec": spec.model_copy(update={"kafka": kafka, "http": Http()})})
 
 
 def _wait_until_ready(worker: Worker, stop: Stop) -> ModelStats:

@@ -1,0 +1,342 @@
+"""Kafka, asked and told by its AdminClient: one client for each cluster and identity, and no decision."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    OffsetSpec,
+    ResourceType,
+)
+from confluent_kafka.admin import NewTopic as AdminNewTopic  # type: ignore[attr-defined]  # likewise
+
+from embedding_operator.observed import Kafka, Problem, Progress, Topic
+from embedding_operator.reasons import Reason
+from embedding_operator.topics import NewTopic, TopicChanges
+from embedding_service.connection_check import examine
+from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain
+from embedding_service.contract.kafka import Connection, connection_config
+
+_REQUEST_SECONDS = 5.0
+# A cluster that doesn't answer is asked again after this, by one pipeline for all.
+_SILENCE_SECONDS = 5.0
+_IDLE_SECONDS = 600.0
+_SPREAD_SECONDS = 0.05
+# What brokers say while they agree on a topic that was made a moment ago, or on who leads what.
+_PASSING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked about a pipeline. ``configs`` says whether the topics' configuration too, which seldom changes."""
+
+    input: str
+    output: str
+    dead_letter: str
+    group: str
+    from_earliest: bool
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All of its topics."""
+        return (self.input, self.output, self.dead_letter)
+
+
+class BrokersError(Exception):
+    """Kafka doesn't answer, or refuses."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class Brokers:
+    """Every Kafka cluster that pipelines name. Safe to use from every thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._clients: dict[Connection, Client] = {}
+
+    def client(self, connection: Connection) -> "Client":
+        """The client of a cluster and an identity; those that nobody used for long are closed."""
+        now = self._clock()
+        with self._lock:
+            for known, client in list(self._clients.items()):
+                if now - client.used > _IDLE_SECONDS:
+                    del self._clients[known]
+            client = self._clients.setdefault(connection, Client(connection, self._clock))
+            client.used = now
+            return client
+
+
+class Client:
+    """One cluster as one user. Every method raises ``BrokersError``."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], float]) -> None:
+        self.used = 0.0
+        self._clock = clock
+        self._connection = connection
+        self._trouble = BrokerTrouble()
+        self._silent: tuple[float, Problem] | None = None
+        self._lock = threading.Lock()
+        self._admin: AdminClient | None = None
+
+    def observe(self, wanted: Wanted) -> Kafka:
+        """The cluster, the topics and how far the group is."""
+        found = self._answer(self._metadata, wanted.topics)
+        cluster_id, topics = found
+        progress = None
+        if wanted.input in topics:
+            progress = self._answer(self._progress, wanted, topics[wanted.input].partitions)
+        dead = None
+        if wanted.dead_letter in topics:
+            dead = self._answer(self._held, wanted.dead_letter, topics[wanted.dead_letter].partitions)
+        return Kafka(cluster_id, topics, progress, dead)
+
+    def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The configuration of topics; empty for one that this user may not ask about."""
+        return self._answer(self._configs, tuple(topics))
+
+    def create(self, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
+        """Create topics. Returns Kafka's ids of those that were created here, by name, and what was refused."""
+        return self._answer(self._create, wanted)
+
+    def change(self, changes: TopicChanges) -> None:
+        """Grow and alter."""
+        if changes.grow:
+            self._answer(self._grow, changes.grow)
+        if changes.alter:
+            self._answer(self._alter, changes.alter)
+
+    def members(self, group: str) -> int:
+        """How many members a consumer group has; 0 for one that isn't there."""
+        return self._answer(self._members, group)
+
+    def delete(self, topics: Iterable[str], group: str) -> None:
+        """Delete topics and a consumer group; those that are gone already are no error."""
+        self._answer(self._delete, tuple(topics), group)
+
+    def _answer(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """What ``ask`` returns. A cluster that has just been silent is not asked."""
+        with self._lock:
+            if self._silent is not None and self._clock() < self._silent[0]:
+                raise BrokersError(self._silent[1])
+        try:
+            answer = self._patiently(ask, arguments)
+        except KafkaException as error:
+            raise BrokersError(self._problem(error.args[0])) from None
+        with self._lock:
+            self._silent = None
+        self._trouble.clear()
+        return answer
+
+    def _patiently(self, ask: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+        """What ``ask`` returns, also where brokers are still agreeing on a topic that was made a moment ago."""
+        deadline = self._clock() + _REQUEST_SECONDS
+        while True:
+            try:
+                return ask(self._connected(), *arguments)
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or self._clock() >= deadline:
+                    raise
+            time.sleep(_SPREAD_SECONDS)
+
+    def _connected(self) -> AdminClient:
+        with self._lock:
+            if self._admin is None:
+                options = {"log_level": 0, "error_cb": self._trouble, "reconnect.backoff.max.ms": 2000}
+                self._admin = AdminClient(connection_config(self._connection) | options)
+            return self._admin
+
+    def _problem(self, error: KafkaError) -> Problem:
+        if self._admin is not None:
+            self._admin.poll(0)
+        told = explain(error.name(), error.str())
+        silent = told is None or told.reason is TroubleReason.BROKER_UNREACHABLE
+        trouble = (self._trouble.last() if silent else None) or told
+        servers = ",".join(self._connection.bootstrap_servers)
+        if trouble is None:
+            return Problem(Reason.TOPIC_REFUSED, f"Kafka at {servers} refuses: {error.str()}")
+        trouble = examine(trouble, self._connection)
+        problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
+        if trouble.reason is not TroubleReason.ACCESS_DENIED:
+            with self._lock:
+                self._silent = (self._clock() + _SILENCE_SECONDS, problem)
+        return problem
+
+    def _metadata(self, admin: AdminClient, names: tuple[str, ...]) -> tuple[str, dict[str, Topic]]:
+        cluster = admin.describe_cluster(request_timeout=_REQUEST_SECONDS)
+        described = admin.describe_topics(TopicCollection(list(dict.fromkeys(names))), request_timeout=_REQUEST_SECONDS)
+        topics = {}
+        for name, future in described.items():
+            found = _unless(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            if found is not None:
+                topics[name] = Topic(name, str(found.topic_id), len(found.partitions))
+        return str(_result(cluster).cluster_id), topics
+
+    def _configs(self, admin: AdminClient, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        asked = admin.describe_configs(resources, request_timeout=_REQUEST_SECONDS)
+        found = {
+            resource.name: _unless(future, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            for resource, future in asked.items()
+        }
+        return {
+            name: {key: entry.value for key, entry in (entries or {}).items() if entry.value is not None}
+            for name, entries in found.items()
+        }
+
+    def _progress(self, admin: AdminClient, wanted: Wanted, partitions: int) -> Progress:
+        asked = admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(wanted.group)], request_timeout=_REQUEST_SECONDS
+        )
+        begins, ends = self._offsets(admin, wanted.input, partitions)
+        (future,) = asked.values()
+        committed = {
+            found.partition: found.offset
+            for found in _result(future).topic_partitions
+            if found.topic == wanted.input and found.offset >= 0
+        }
+        # Without a committed offset a worker begins where the pipeline says.
+        fallback = begins if wanted.from_earliest else ends
+        positions = [
+            min(max(committed.get(number, fallback[number]), begins[number]), ends[number])
+            for number in range(partitions)
+        ]
+        return Progress(sum(ends) - sum(positions), sum(positions), self._clock())
+
+    def _held(self, admin: AdminClient, topic: str, partitions: int) -> int:
+        begins, ends = self._offsets(admin, topic, partitions)
+        return sum(ends) - sum(begins)
+
+    def _offsets(self, admin: AdminClient, topic: str, partitions: int) -> tuple[list[int], list[int]]:
+        """The first offset of each partition, and the one after the last that a reader sees."""
+        asked = [
+            admin.list_offsets(
+                {TopicPartition(topic, number): spec for number in range(partitions)},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=_REQUEST_SECONDS,
+            )
+            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        ]
+        begins, ends = ({at.partition: _result(future).offset for at, future in found.items()} for found in asked)
+        return [begins[number] for number in range(partitions)], [ends[number] for number in range(partitions)]
+
+    def _create(self, admin: AdminClient, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
+        asked = admin.create_topics([_admin_topic(new) for new in wanted], request_timeout=_REQUEST_SECONDS)
+        created, problem = [], None
+        for name, future in asked.items():
+            try:
+                _result(future)
+            except KafkaException as error:
+                # Somebody else was faster: it is theirs.
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    refused = self._problem(error.args[0])
+                    problem = Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
+            else:
+                created.append(name)
+        return self._ids(admin, tuple(created)), problem
+
+    def _ids(self, admin: AdminClient, created: tuple[str, ...]) -> dict[str, str]:
+        """The ids of topics that were made a moment ago, of which not every broker knows yet."""
+        topics: dict[str, Topic] = {}
+        deadline = self._clock() + _REQUEST_SECONDS
+        while len(topics) < len(created) and self._clock() < deadline:
+            topics = self._metadata(admin, created)[1]
+            time.sleep(_SPREAD_SECONDS)
+        return {name: topic.id for name, topic in topics.items()}
+
+    def _grow(self, admin: AdminClient, wanted: tuple[tuple[str, int], ...]) -> None:
+        asked = admin.create_partitions(
+            [NewPartitions(name, count) for name, count in wanted], request_timeout=_REQUEST_SECONDS
+        )
+        for future in asked.values():
+            _result(future)
+
+    def _alter(self, admin: AdminClient, wanted: tuple[tuple[str, Mapping[str, str]], ...]) -> None:
+        resources = [
+            ConfigResource(
+                ResourceType.TOPIC,
+                name,
+                incremental_configs=[
+                    ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                    for key, value in config.items()
+                ],
+            )
+            for name, config in wanted
+        ]
+        for future in admin.incremental_alter_configs(resources, request_timeout=_REQUEST_SECONDS).values():
+            _result(future)
+
+    def _members(self, admin: AdminClient, group: str) -> int:
+        (future,) = admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
+        found = _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
+        return 0 if found is None else len(found.members)
+
+    def _delete(self, admin: AdminClient, topics: tuple[str, ...], group: str) -> None:
+        (future,) = admin.delete_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
+        _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
+        if topics:
+            for deleted in admin.delete_topics(list(topics), request_timeout=_REQUEST_SECONDS).values():
+                _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def with_configs(kafka: Kafka, configs: Mapping[str, Mapping[str, str]]) -> Kafka:
+    """The same, with the topics' configuration."""
+    topics = {name: replace(topic, config=configs.get(name, {})) for name, topic in kafka.topics.items()}
+    return replace(kafka, topics=topics)
+
+
+def _admin_topic(new: NewTopic) -> AdminNewTopic:
+    return AdminNewTopic(
+        new.name,
+        num_partitions=new.partitions if new.partitions is not None else -1,
+        replication_factor=new.replication_factor if new.replication_factor is not None else -1,
+        config=dict(new.config),
+    )
+
+
+def _result(future: "Future[Any]") -> Any:
+    # librdkafka ends every request by its own time limit.
+    return future.result()
+
+
+def _unless(future: "Future[Any]", *codes: int) -> Any:
+    """The result, or ``None`` for errors with these codes."""
+    try:
+        return _result(future)
+    except KafkaException as error:
+        if error.args[0].code() in codes:
+            return None
+        raise

@@ -1,0 +1,57 @@
+"""Which of several pipelines may write to a topic or read in a consumer group of one Kafka cluster; pure.
+
+The one that already runs stays; else the older one; else the one with the smaller uid.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from embedding_operator import names
+from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.observed import Problem
+from embedding_operator.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a pipeline needs for itself alone, at the Kafka cluster with this id."""
+
+    uid: str
+    pipeline: str
+    created: str
+    cluster_id: str
+    group: str
+    output: str
+    # Whether it was granted before: its workers run with it.
+    held: bool
+
+
+def claim(pipeline: EmbeddingPipeline, cluster_id: str) -> Claim:
+    """What a pipeline claims, and by its status whether it has it."""
+    metadata, status = pipeline.metadata, pipeline.status or {}
+    outputs = [entry["name"] for entry in status.get("topics", ()) if entry["role"] == "Output"]
+    group, output = names.consumer_group(pipeline), pipeline.spec.output.topic
+    held = status.get("kafkaClusterId") == cluster_id and status.get("consumerGroup") == group and outputs == [output]
+    name = f"{metadata.namespace}/{metadata.name}"
+    return Claim(metadata.uid, name, metadata.creation_timestamp, cluster_id, group, output, held)
+
+
+def conflict(own: Claim, others: Iterable[Claim]) -> Problem | None:
+    """Why a pipeline must stand back, where it must."""
+    for other in others:
+        if other.uid == own.uid or other.cluster_id != own.cluster_id or _rank(other) > _rank(own):
+            continue
+        if other.output == own.output:
+            what, field = f"output topic '{own.output}'", "spec.output.topic"
+        elif other.group == own.group:
+            what, field = f"consumer group '{own.group}'", "spec.input.consumerGroup"
+        else:
+            continue
+        message = f"{what} of this Kafka cluster belongs to pipeline {other.pipeline}; name another in {field}"
+        return Problem(Reason.CONFLICT, f"{message}, or delete that pipeline")
+    return None
+
+
+def _rank(claim: Claim) -> tuple[bool, str, str]:
+    # RFC 3339 in UTC sorts as text.
+    return (not claim.held, claim.created, claim.uid)

@@ -1,0 +1,32 @@
+"""The Deployment of the workers. The number of its replicas is not part of it: ``plan`` sets that at the creation."""
+
+from embedding_operator import names
+from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.desired.metadata import Object, metadata
+from embedding_operator.desired.pod import pod_template
+from embedding_operator.settings import OperatorSettings
+
+# A large model is downloaded before the first worker of an update is ready.
+_PROGRESS_SECONDS = 3600
+
+
+def deployment(pipeline: EmbeddingPipeline, settings: OperatorSettings, annotations: dict[str, str]) -> Object:
+    """The Kubernetes object; ``annotations`` of the pods are those by which a change rolls the workers."""
+    # A pod beside the old ones would wait for a GPU that its predecessor holds.
+    surge = 0 if pipeline.spec.worker.gpu is not None else 1
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(pipeline),
+        "spec": {
+            "selector": {"matchLabels": names.match_labels(pipeline)},
+            "strategy": {
+                "type": "RollingUpdate",
+                # One at a time: each change of members makes the group share its partitions out anew.
+                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge},
+            },
+            "progressDeadlineSeconds": _PROGRESS_SECONDS,
+            "revisionHistoryLimit": 3,
+            "template": pod_template(pipeline, settings, annotations),
+        },
+    }

@@ -1,0 +1,132 @@
+"""What the operator remembers of pipelines between two looks. Nothing of it must outlive the process."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from embedding_operator import claims
+from embedding_operator.claims import Claim
+from embedding_operator.observed import Problem, Progress, Secrets
+from embedding_operator.store import Key
+from embedding_service.contract.stats import ModelStats
+
+
+@dataclass(slots=True)
+class _Known:
+    """Of one pipeline; used by one look at a time."""
+
+    # Ids of topics created here, before the status says so.
+    created: set[str] = field(default_factory=set)
+    # By the topic's id: when it was asked for, and the configuration.
+    configs: dict[str, tuple[float, Mapping[str, str]]] = field(default_factory=dict)
+    progress: Progress | None = None
+    rate: float | None = None
+    # When they were read, for which generation, and what they came to.
+    secrets: tuple[float, int, Secrets] | None = None
+    # The pod that was asked, and its answer.
+    model: tuple[str, ModelStats] | None = None
+    figures_written: float | None = None
+
+
+class Memory:
+    """By pipeline. The claims are shared, and safe to use from every thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: dict[Key, _Known] = {}
+        self._claims: dict[Key, Claim] = {}
+        self._waiting: set[Key] = set()
+
+    def forget(self, key: Key) -> None:
+        """The pipeline is gone."""
+        with self._lock:
+            self._known.pop(key, None)
+            self._claims.pop(key, None)
+            self._waiting.discard(key)
+
+    def seed(self, key: Key, held: Claim) -> None:
+        """What a pipeline held when another process was the operator."""
+        with self._lock:
+            self._claims[key] = held
+
+    def claim(self, key: Key, wanted: Claim) -> Problem | None:
+        """Grant a claim, or say who has it. What is granted is held until it changes or the pipeline goes."""
+        with self._lock:
+            before = self._claims.get(key)
+            granted = before is not None and before.held and replace(before, held=wanted.held) == wanted
+            own = replace(wanted, held=wanted.held or granted)
+            problem = claims.conflict(own, (other for known, other in self._claims.items() if known != key))
+            self._claims[key] = replace(own, held=problem is None)
+            (self._waiting.discard if problem is None else self._waiting.add)(key)
+            return problem
+
+    def waiting(self) -> set[Key]:
+        """The pipelines whose claim was not granted."""
+        with self._lock:
+            return set(self._waiting)
+
+    def remember_created(self, key: Key, ids: Iterable[str]) -> None:
+        """These topics were created for the pipeline."""
+        self._of(key).created.update(ids)
+
+    def created(self, key: Key) -> frozenset[str]:
+        """The ids of topics that were created for the pipeline by this process."""
+        return frozenset(self._of(key).created)
+
+    def configs(self, key: Key) -> dict[str, tuple[float, Mapping[str, str]]]:
+        """What is known of the configuration of topics, by their ids."""
+        return self._of(key).configs
+
+    def secrets(self, key: Key, generation: int, seconds: float) -> Secrets | None:
+        """The Secrets as they were read for this generation in the last ``seconds``, where nothing was missing."""
+        known = self._of(key).secrets
+        if (
+            known is None
+            or known[1] != generation
+            or known[2].problem is not None
+            or self._clock() - known[0] >= seconds
+        ):
+            return None
+        return known[2]
+
+    def remember_secrets(self, key: Key, generation: int, found: Secrets) -> None:
+        """The Secrets were read."""
+        self._of(key).secrets = (self._clock(), generation, found)
+
+    def model(self, key: Key) -> tuple[str, ModelStats] | None:
+        """The pod that was asked for its model, and its answer."""
+        return self._of(key).model
+
+    def remember_model(self, key: Key, pod: str, model: ModelStats) -> None:
+        """A pod has answered."""
+        self._of(key).model = (pod, model)
+
+    def forget_configs(self, key: Key) -> None:
+        """Topics were changed."""
+        self._of(key).configs.clear()
+
+    def rate(self, key: Key, progress: Progress | None, seconds: float) -> float | None:
+        """Records a second over at least the last ``seconds``; ``None`` where that isn't known."""
+        known = self._of(key)
+        before = known.progress
+        if progress is None or before is None or progress.committed < before.committed:
+            known.progress, known.rate = progress, None
+        elif progress.at - before.at >= seconds:
+            known.rate = (progress.committed - before.committed) / (progress.at - before.at)
+            known.progress = progress
+        return known.rate
+
+    def figures_due(self, key: Key, seconds: float) -> bool:
+        """Whether figures were last written at least ``seconds`` ago."""
+        written = self._of(key).figures_written
+        return written is None or self._clock() - written >= seconds
+
+    def wrote_figures(self, key: Key) -> None:
+        """Figures were written."""
+        self._of(key).figures_written = self._clock()
+
+    def _of(self, key: Key) -> _Known:
+        with self._lock:
+            return self._known.setdefault(key, _Known())

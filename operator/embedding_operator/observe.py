@@ -1,0 +1,112 @@
+"""What is there: gathers from the cluster, the brokers and a worker all that a decision about a pipeline rests on."""
+
+import time
+
+from embedding_operator import claims, names, topics, workers
+from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.brokers import Brokers, BrokersError, Wanted, with_configs
+from embedding_operator.cluster import Cluster
+from embedding_operator.credentials import connection, gather, http_token, wanted
+from embedding_operator.memory import Memory
+from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
+from embedding_operator.settings import OperatorSettings
+from embedding_operator.store import Key, Store
+from embedding_operator.worker_stats import ask
+from embedding_service.contract.kafka import Connection
+from embedding_service.contract.stats import ModelStats
+
+# The rate is a mean over at least so long.
+_RATE_SECONDS = 10.0
+
+
+class Observer:
+    """Looks, and changes nothing but its memory."""
+
+    def __init__(
+        self, cluster: Cluster, brokers: Brokers, store: Store, memory: Memory, settings: OperatorSettings
+    ) -> None:
+        self._cluster = cluster
+        self._brokers = brokers
+        self._store = store
+        self._memory = memory
+        self._settings = settings
+
+    def observe(self, key: Key, pipeline: EmbeddingPipeline) -> Observed:
+        """Everything about a pipeline. Raises what ``Cluster`` raises; what the brokers refuse is part of it."""
+        secrets = self.secrets(key, pipeline)
+        kafka = secrets.problem or self._kafka(key, pipeline, connection(pipeline, secrets))
+        conflict = None
+        if isinstance(kafka, Kafka):
+            conflict = self._memory.claim(key, claims.claim(pipeline, kafka.cluster_id))
+        objects, pods = self._store.owned(key)
+        progress = kafka.progress if isinstance(kafka, Kafka) and conflict is None else None
+        return Observed(
+            pipeline=pipeline,
+            objects=objects,
+            pods=pods,
+            secrets=secrets,
+            kafka=kafka,
+            created=self.created(key, pipeline),
+            conflict=conflict,
+            model=self._model(key, pipeline, secrets, pods),
+            rate=self._memory.rate(key, progress, _RATE_SECONDS),
+        )
+
+    def in_conflict(self, key: Key) -> bool:
+        """Whether another pipeline has the output topic or the group, as of the last look."""
+        return key in self._memory.waiting()
+
+    def created(self, key: Key, pipeline: EmbeddingPipeline) -> frozenset[str]:
+        """The ids of topics that were created for the pipeline, by its status and since it was written."""
+        return topics.created_ids(pipeline) | self._memory.created(key)
+
+    def secrets(self, key: Key, pipeline: EmbeddingPipeline) -> Secrets:
+        """The Secrets that the pipeline names, read anew at each resync."""
+        generation = pipeline.metadata.generation
+        known = self._memory.secrets(key, generation, self._settings.resync_seconds)
+        if known is not None:
+            return known
+        namespace = pipeline.metadata.namespace
+        found = gather(pipeline, {one.name: self._cluster.secret(namespace, one.name) for one in wanted(pipeline)})
+        self._memory.remember_secrets(key, generation, found)
+        return found
+
+    def _kafka(self, key: Key, pipeline: EmbeddingPipeline, where: Connection) -> Kafka | Problem:
+        names_of = topics.topics(pipeline)
+        asked = Wanted(
+            input=names_of[topics.Role.INPUT],
+            output=names_of[topics.Role.OUTPUT],
+            dead_letter=names_of[topics.Role.DEAD_LETTER],
+            group=names.consumer_group(pipeline),
+            from_earliest=pipeline.spec.input.start_from == "Earliest",
+        )
+        client = self._brokers.client(where)
+        try:
+            found = client.observe(asked)
+            known = self._memory.configs(key)
+            now = time.monotonic()
+            old = [
+                topic
+                for topic in found.topics.values()
+                if topic.id not in known or now - known[topic.id][0] >= self._settings.resync_seconds
+            ]
+            for name, config in client.configs(topic.name for topic in old).items():
+                known[found.topics[name].id] = (now, config)
+        except BrokersError as error:
+            return error.problem
+        return with_configs(found, {name: known[topic.id][1] for name, topic in found.topics.items()})
+
+    def _model(
+        self, key: Key, pipeline: EmbeddingPipeline, secrets: Secrets, pods: tuple[Object, ...]
+    ) -> ModelStats | None:
+        """What the first worker that is ready has loaded; it is asked once."""
+        ready = [pod for pod in pods if workers.is_ready(pod) and pod["status"].get("podIP")]
+        if not ready or secrets.problem is not None:
+            return None
+        known = self._memory.model(key)
+        if known is not None and known[0] in {pod["metadata"]["uid"] for pod in ready}:
+            return known[1]
+        model = ask(ready[0]["status"]["podIP"], http_token(pipeline, secrets))
+        if model is not None:
+            self._memory.remember_model(key, ready[0]["metadata"]["uid"], model)
+        return model

@@ -1,0 +1,92 @@
+"""What is to be done for a pipeline, from what was found and what should be; pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from embedding_operator import names, topics
+from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.compare import differs
+from embedding_operator.observed import Kafka, Object, Observed, Problem
+from embedding_operator.topics import TopicChanges
+
+_DEPLOYMENT = "Deployment"
+
+
+class Gate(Enum):
+    """Whether workers may run."""
+
+    OPEN = "as many as asked for"
+    # The operator can't see whether they may: those that run go on, and none is started.
+    HOLD = "as many as there are"
+    CLOSED = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, in this order."""
+
+    topics: TopicChanges
+    # Replicas have to be handed to their own field manager, or the next apply would reset them.
+    release_replicas: bool
+    apply: tuple[Object, ...]
+    # The new number of replicas of the Deployment that is there.
+    scale: int | None
+    gate: Gate
+
+
+def decide(observed: Observed, desired: tuple[Object, ...]) -> Plan:
+    """Everything that has to be done now; nothing where all is as it should be."""
+    pipeline, kafka = observed.pipeline, observed.kafka
+    gate = _gate(observed)
+    change = TopicChanges()
+    if isinstance(kafka, Kafka) and observed.conflict is None:
+        change = topics.changes(pipeline, kafka, observed.created)
+    live = observed.objects.get(_DEPLOYMENT)
+    wanted = wanted_replicas(pipeline, live, gate)
+    return Plan(
+        topics=change,
+        release_replicas=live is not None and owns_replicas(live),
+        apply=tuple(
+            _created(built, wanted) if live is None else built
+            for built in desired
+            if differs(built, observed.objects.get(built["kind"]))
+        ),
+        scale=wanted if live is not None and live["spec"].get("replicas") != wanted else None,
+        gate=gate,
+    )
+
+
+def wanted_replicas(pipeline: EmbeddingPipeline, live: Object | None, gate: Gate) -> int:
+    """How many workers there should be."""
+    if gate is Gate.OPEN:
+        return pipeline.spec.replicas
+    if gate is Gate.CLOSED or live is None:
+        return 0
+    return int(live["spec"].get("replicas", 1))
+
+
+def owns_replicas(deployment: Object) -> bool:
+    """Whether the manager of our applies owns the number of replicas, and would reset it by leaving it out."""
+    return any(
+        entry.get("manager") == names.FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in deployment["metadata"].get("managedFields", ())
+    )
+
+
+def _created(built: Object, replicas: int) -> Object:
+    """The object as it is created: with the number of replicas, where Kubernetes' own default isn't meant."""
+    if built["kind"] != _DEPLOYMENT or replicas == 1:
+        return built
+    return built | {"spec": built["spec"] | {"replicas": replicas}}
+
+
+def _gate(observed: Observed) -> Gate:
+    if observed.pipeline.spec.paused or observed.conflict is not None:
+        return Gate.CLOSED
+    kafka = observed.kafka
+    if observed.secrets.problem is not None or isinstance(kafka, Problem):
+        return Gate.HOLD
+    # Without its topics a worker would only crash.
+    return Gate.HOLD if topics.missing(observed.pipeline, kafka) else Gate.OPEN

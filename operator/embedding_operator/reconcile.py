@@ -1,0 +1,159 @@
+"""The reconcile of one pipeline: observe → decide → act → status. Safe at any time, any number of times."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from pydantic import ValidationError
+
+from embedding_operator import events, names
+from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.brokers import Brokers, BrokersError
+from embedding_operator.claims import claim
+from embedding_operator.cluster import Cluster, refusal
+from embedding_operator.conditions import Condition, conditions
+from embedding_operator.credentials import connection
+from embedding_operator.deletion import Deletion
+from embedding_operator.desired.state import desired_state
+from embedding_operator.memory import Memory
+from embedding_operator.observe import Observer
+from embedding_operator.observed import Object, Observed, Problem
+from embedding_operator.plan import Plan, decide
+from embedding_operator.reasons import Reason
+from embedding_operator.settings import OperatorSettings
+from embedding_operator.status import status, worth_writing
+from embedding_operator.store import Key, Store
+
+logger = logging.getLogger(__name__)
+
+# Figures are written at most so often.
+FIGURES_SECONDS = 10.0
+
+
+class Reconciler:
+    """Makes what is there as a pipeline says, and writes to its status what is so."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        brokers: Brokers,
+        store: Store,
+        settings: OperatorSettings,
+        wake: Callable[[Key], None],
+    ) -> None:
+        self._cluster = cluster
+        self._brokers = brokers
+        self._store = store
+        self._settings = settings
+        self._wake = wake
+        self._memory = Memory()
+        self._observer = Observer(cluster, brokers, store, self._memory, settings)
+        self._deletion = Deletion(cluster, brokers, store, self._observer)
+
+    def take_over(self) -> None:
+        """Learn from the statuses of all pipelines in the store what another process granted."""
+        for stored in self._store.pipelines():
+            cluster_id = (stored.get("status") or {}).get("kafkaClusterId")
+            if cluster_id is None:
+                continue
+            try:
+                held = claim(EmbeddingPipeline.model_validate(stored), cluster_id)
+            except ValidationError:
+                continue
+            self._memory.seed((stored["metadata"]["namespace"], stored["metadata"]["name"]), held)
+
+    def reconcile(self, key: Key) -> float | None:
+        """Look at a pipeline once. Returns the seconds until the next look, ``None`` where there is nothing left.
+
+        Raises what ``Cluster`` raises.
+        """
+        stored = self._store.pipeline(key)
+        if stored is None:
+            self._memory.forget(key)
+            # What it had is free now.
+            for waiting in self._memory.waiting():
+                self._wake(waiting)
+            return None
+        try:
+            return self._reconcile(key, stored, EmbeddingPipeline.model_validate(stored))
+        except ValidationError as error:
+            # Stored under a schema that was replaced since.
+            logger.error("%s/%s can't be read: %s", *key, error)
+            return self._settings.resync_seconds
+        except NotFoundError:
+            if self._cluster.get("EmbeddingPipeline", *key) is not None:
+                raise
+            self._store.drop_pipeline(key)
+            return 0
+
+    def _reconcile(self, key: Key, stored: Object, pipeline: EmbeddingPipeline) -> float | None:
+        if pipeline.metadata.deletion_timestamp is not None:
+            return self._deletion.go_on(key, stored, pipeline)
+        self._deletion.set_finalizer(stored, pipeline)
+        observed = self._observer.observe(key, pipeline)
+        desired = desired_state(pipeline, self._settings, observed.secrets.checksum)
+        plan = decide(observed, desired)
+        observed, again = self._act(key, observed, plan)
+        if again:
+            return 0
+        self._write_status(key, observed, conditions(observed, plan))
+        return min(FIGURES_SECONDS, self._settings.resync_seconds)
+
+    def _act(self, key: Key, observed: Observed, plan: Plan) -> tuple[Observed, bool]:
+        """Do what is planned. Returns what was refused with what was observed, and whether to look again at once."""
+        topic_problem, changed = self._change_topics(key, observed, plan)
+        if changed:
+            return observed, True
+        rejected = None
+        try:
+            self._change_objects(observed, plan)
+        except NotFoundError:
+            raise
+        except DynamicApiError as error:
+            # 4xx but for conflicts: the API server's final word about an object.
+            if error.status == 409 or error.status >= 500:
+                raise
+            rejected = Problem(Reason.REJECTED, f"the API server refuses an object of this pipeline: {refusal(error)}")
+        return replace(observed, topic_problem=topic_problem, rejected=rejected), False
+
+    def _change_topics(self, key: Key, observed: Observed, plan: Plan) -> tuple[Problem | None, bool]:
+        """Do what is planned at the brokers. Returns what was refused, and whether something was done."""
+        if not plan.topics:
+            return None, False
+        client = self._brokers.client(connection(observed.pipeline, observed.secrets))
+        try:
+            created, problem = client.create(plan.topics.create)
+            self._memory.remember_created(key, created.values())
+            client.change(plan.topics)
+        except BrokersError as error:
+            return error.problem, False
+        for name in created:
+            events.created_topic(self._cluster, observed.pipeline, name)
+        done = bool(created) or bool(plan.topics.grow) or bool(plan.topics.alter)
+        self._memory.forget_configs(key)
+        return problem, done and problem is None
+
+    def _change_objects(self, observed: Observed, plan: Plan) -> None:
+        live = observed.objects.get("Deployment")
+        if plan.release_replicas and live is not None:
+            self._cluster.release_replicas(live)
+        for built in plan.apply:
+            self._store.put(built["kind"], self._cluster.apply(built))
+        if plan.scale is not None:
+            metadata = observed.pipeline.metadata
+            self._cluster.scale(metadata.namespace, names.worker(observed.pipeline), plan.scale)
+
+    def _write_status(self, key: Key, observed: Observed, found: tuple[Condition, ...]) -> None:
+        metadata = observed.pipeline.metadata
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        wanted = status(observed, found, now)
+        before = observed.status
+        due = self._memory.figures_due(key, FIGURES_SECONDS)
+        if not worth_writing(before, wanted, figures_due=due):
+            return
+        written = self._cluster.write_status(metadata.namespace, metadata.name, before, wanted)
+        self._store.put_pipeline(written)
+        self._memory.wrote_figures(key)
+        events.transitions(self._cluster, observed.pipeline, before, found)

@@ -1,0 +1,51 @@
+"""The operator's own settings, from its environment; docs/install.md and the chart's values say what they do."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from embedding_service.contract.problems import SettingsError, problems_of
+
+PREFIX = "EMBEDDING_OPERATOR_"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class OperatorSettings(BaseModel):
+    """What an operator is told. ``namespaces`` empty: all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    worker_image: str = Field(min_length=1, description="the image of pipelines that name none")
+    worker_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    resync_seconds: float = Field(default=60.0, ge=1, description="how often a pipeline is looked at, come what may")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+    http_port: int = Field(default=8080, ge=1, le=65535, description="probes and metrics")
+
+
+def parse_settings(environ: Mapping[str, str]) -> OperatorSettings:
+    """Settings from the environment. Raises ``SettingsError`` with a line for each variable that is wrong."""
+    given = {
+        variable.removeprefix(PREFIX).lower(): value
+        for variable, value in environ.items()
+        if _is_setting(variable, value)
+    }
+    try:
+        return OperatorSettings.model_validate(given)
+    except ValidationError as error:
+        found = problems_of(error, OperatorSettings, frozenset())
+        raise SettingsError([f"{PREFIX}{problem.key.upper()}: {problem.text}" for problem in found]) from None
+
+
+def _is_setting(variable: str, value: str) -> bool:
+    # An empty variable is how a chart's template says unset.
+    return variable.startswith(PREFIX) and value != ""

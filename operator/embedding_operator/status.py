@@ -1,0 +1,96 @@
+"""The status of a pipeline as it is written to the resource; pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedding_operator import names, topics
+from embedding_operator.conditions import Condition
+from embedding_operator.durations import duration
+from embedding_operator.observed import Kafka, Observed
+
+# What changes by itself while records flow.
+FIGURES = frozenset({"lag", "messagesPerSecond", "caughtUpIn", "deadLetters"})
+
+
+def status(observed: Observed, found: tuple[Condition, ...], now: str) -> dict[str, Any]:
+    """The whole status; ``now`` is RFC 3339."""
+    pipeline = observed.pipeline
+    live = observed.objects.get("Deployment", {}).get("status", {})
+    values = {
+        "observedGeneration": pipeline.metadata.generation,
+        "conditions": [_stored(condition, observed, now) for condition in found],
+        "replicas": live.get("replicas", 0),
+        "availableReplicas": live.get("availableReplicas", 0),
+        "selector": names.selector(pipeline),
+        **_model(observed),
+    }
+    return values | (_kafka(observed, observed.kafka) if isinstance(observed.kafka, Kafka) else _kept(observed))
+
+
+def worth_writing(before: Mapping[str, Any], after: Mapping[str, Any], *, figures_due: bool) -> bool:
+    """Whether the status differs; in figures alone only where they are due."""
+    if before == after:
+        return False
+    return figures_due or _without_figures(before) != _without_figures(after)
+
+
+def _without_figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in FIGURES}
+
+
+def _stored(condition: Condition, observed: Observed, now: str) -> dict[str, Any]:
+    before = next((old for old in observed.status.get("conditions", ()) if old["type"] == condition.type), None)
+    same = before is not None and before["status"] == condition.status
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": str(condition.reason),
+        "message": condition.message,
+        "observedGeneration": observed.pipeline.metadata.generation,
+        "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else now,
+    }
+
+
+def _kafka(observed: Observed, kafka: Kafka) -> dict[str, Any]:
+    values: dict[str, Any] = {"topics": _topics(observed, kafka)}
+    if observed.conflict is not None:
+        # The figures would be another pipeline's; and what is named here is claimed.
+        return values
+    values |= {"kafkaClusterId": kafka.cluster_id, "consumerGroup": names.consumer_group(observed.pipeline)}
+    if kafka.dead_letters is not None:
+        values["deadLetters"] = kafka.dead_letters
+    if kafka.progress is not None:
+        values["lag"] = kafka.progress.lag
+        values |= _pace(kafka.progress.lag, observed.rate)
+    return values
+
+
+def _pace(lag: int, rate: float | None) -> dict[str, str]:
+    found = {} if rate is None else {"messagesPerSecond": f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"}
+    if lag == 0:
+        return found | {"caughtUpIn": "0s"}
+    return found | ({"caughtUpIn": duration(lag / rate)} if rate else {})
+
+
+def _topics(observed: Observed, kafka: Kafka) -> list[dict[str, Any]]:
+    found = []
+    for role, name in topics.topics(observed.pipeline).items():
+        topic = kafka.topics.get(name)
+        if topic is None or (observed.conflict is not None and topic.id not in observed.created):
+            continue
+        entry = {"name": name, "role": str(role), "id": topic.id, "partitions": topic.partitions}
+        found.append(entry | {"created": topic.id in observed.created})
+    return found
+
+
+def _kept(observed: Observed) -> dict[str, Any]:
+    """What stays true of the brokers though they can't be asked. Figures would be frozen, and are withdrawn."""
+    keys = ("topics", "kafkaClusterId", "consumerGroup")
+    return {key: observed.status[key] for key in keys if key in observed.status}
+
+
+def _model(observed: Observed) -> dict[str, Any]:
+    model = observed.model
+    if model is not None:
+        return {"model": {"source": model.source, "dimension": model.dimension, "contract": model.contract}}
+    return {"model": observed.status["model"]} if "model" in observed.status else {}

@@ -1,0 +1,111 @@
+"""Why worker pods aren't ready, from what Kubernetes and the workers themselves say of them; pure."""
+
+import re
+from collections.abc import Iterable
+
+from embedding_operator.observed import Object, Problem
+from embedding_operator.reasons import Reason
+from embedding_service.contract.reasons import TerminationReason, parse_termination
+
+_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+# Reasons of a worker that are about its model; the others are about the worker as a whole.
+MODEL_REASONS = frozenset(
+    {
+        TerminationReason.MODEL_NOT_FOUND,
+        TerminationReason.MODEL_LOAD_FAILED,
+        TerminationReason.MODEL_MISMATCH,
+        TerminationReason.DEVICE_UNAVAILABLE,
+    }
+)
+
+
+def problem(deployment: Object | None, pods: Iterable[Object]) -> Problem | None:
+    """What is in the way of the workers, the newest pod's trouble first; ``None`` where they merely need time."""
+    waiting = [pod for pod in pods if not _ends(pod) and not is_ready(pod)]
+    newest_first = sorted(waiting, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
+    found = [told for pod in newest_first if (told := _pod_problem(pod)) is not None]
+    # Why a worker ended says more than why another one waits.
+    found.sort(key=lambda told: told.reason == Reason.UNSCHEDULABLE)
+    return found[0] if found else _forbidden(deployment)
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod takes part: its model is loaded and it has joined the group."""
+    return _condition(pod, "Ready").get("status") == "True" and not _ends(pod)
+
+
+def _ends(pod: Object) -> bool:
+    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _condition(thing: Object, kind: str) -> Object:
+    conditions = thing.get("status", {}).get("conditions") or []
+    return next((found for found in conditions if found["type"] == kind), {})
+
+
+def _pod_problem(pod: Object) -> Problem | None:
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        message = f"no node takes a worker: {scheduled.get('message', '')}"
+        advice = "free or add a node, or change spec.worker (resources, gpu, nodeSelector, tolerations)"
+        return Problem(Reason.UNSCHEDULABLE, f"{message.rstrip('. ')}; {advice}")
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    ours = next((status for status in statuses if status["name"] == "worker"), None)
+    return None if ours is None else _container_problem(ours)
+
+
+def _container_problem(status: Object) -> Problem | None:
+    waiting = status.get("state", {}).get("waiting") or {}
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _IMAGE:
+        said = f"the image '{status.get('image', '')}' can't be pulled: {message or reason}"
+        return Problem(Reason.IMAGE_PULL_FAILED, f"{said}; check spec.worker.image and spec.worker.imagePullSecrets")
+    if reason in _CONFIG:
+        return Problem(Reason.CONTAINER_CONFIG_ERROR, f"the container can't be started: {message or reason}")
+    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+    return None if ended is None else _termination(ended, status.get("restartCount", 0))
+
+
+def _termination(ended: Object, restarts: int) -> Problem | None:
+    if ended.get("reason") == "OOMKilled":
+        advice = "raise spec.worker.resources.limits.memory, or use a smaller model"
+        return Problem(TerminationReason.OUT_OF_MEMORY, f"a worker was killed for its memory; {advice}")
+    told = parse_termination(ended.get("message", ""))
+    if told is not None:
+        return Problem(told[0], _in_words_of_the_resource(told[1]))
+    if ended.get("exitCode", 0) == 0:
+        return None
+    advice = "read its log with kubectl logs --previous"
+    return Problem(
+        Reason.CRASH_LOOP, f"a worker ended with exit code {ended['exitCode']}, {restarts} restarts; {advice}"
+    )
+
+
+# Keys of the workers' configuration by the fields that they come from.
+_FIELDS = {
+    "kafka.bootstrap_servers": "spec.kafka.bootstrapServers",
+    "kafka.input_topic": "spec.input.topic",
+    "kafka.output_topic": "spec.output.topic",
+    "kafka.dead_letter_topic": "spec.deadLetter.topic",
+    "kafka.consumer_group": "spec.input.consumerGroup",
+    "kafka.tls_ca_file": "spec.kafka.tls.caSecret",
+    "model.name": "spec.model.name",
+    "model.device": "spec.model.device",
+    "model.revision": "spec.model.revision",
+    "model.max_length": "spec.model.maxLength",
+    "model.change_policy": "spec.model.changePolicy",
+}
+
+
+def _in_words_of_the_resource(message: str) -> str:
+    """A worker names the keys of its own configuration; a person has the manifest before them."""
+    pattern = "|".join(re.escape(key) for key in _FIELDS)
+    return re.sub(rf"\b({pattern})\b", lambda found: _FIELDS[found.group()], message)
+
+
+def _forbidden(deployment: Object | None) -> Problem | None:
+    failure = _condition(deployment or {}, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    return Problem(Reason.PODS_FORBIDDEN, f"pods can't be created: {failure.get('message', failure.get('reason', ''))}")
