@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from testcluster import kind, locks, one_node, session, tools
+from testcluster import kind, layout, locks, one_node, remains, session, tools
 from testcluster.choice import Kind, choose, this_machine
 from testcluster.errors import ClusterUnavailable, CommandFailed
 from testcluster.progress import Say, timed, to_stdout
@@ -25,7 +25,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="testcluster", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "env", "tools"])
+    parser.add_argument("command", choices=["up", "down", "env", "leftovers", "tools"])
     parser.add_argument("name", nargs="?", help="of a test run's own cluster; without it, the one that runs share")
     return parser.parse_args()
 
@@ -34,6 +34,9 @@ def _run(command: str, name: str | None, say: Say) -> None:
     if command == "tools":
         for tool in tools.TOOLS:
             print(tools.path(tool, say))
+        return
+    if command == "leftovers":
+        print("\n".join(remains.leftovers(layout.default())), end="")
         return
     chosen = choose(this_machine(os.environ))
     if command == "env":

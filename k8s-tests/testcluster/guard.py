@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from testcluster import cache
+
 _PYTHONPATH = ":".join(str(Path(__file__).parents[2] / name) for name in ("k8s-tests", "testing"))
 
 
@@ -25,18 +27,21 @@ class Guard:
     """
 
     def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            ["sh", "-c", 'cat >/dev/null; exec "$@"', "guard", *command(*arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(),
-            # Ctrl-C at the terminal is for the test run, which then lets go.
-            start_new_session=True,
-        )
+        self._log = cache.directory() / "guard.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        # Not a pipe: if the test run is gone, nobody reads, and the first word would be the last.
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                ["sh", "-c", 'cat >/dev/null; exec "$@"', "guard", *command(*arguments)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                # Ctrl-C at the terminal is for the test run, which then lets go.
+                start_new_session=True,
+            )
 
     def release(self) -> tuple[int, str]:
         """Remove the cluster now; return the exit code and what was said."""
-        output, _ = self._process.communicate()
-        return self._process.returncode, output
+        self._process.communicate()
+        return self._process.returncode, self._log.read_text()
