@@ -3,7 +3,8 @@
 # Layers go from what seldom changes to what often does (torch, libraries, code), and the code is compiled apart from
 # them: a changed line of code makes one small layer new.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-# Fetched in each step and dropped at its end: not every builder can mount a folder of a stage that it has cached.
+# Where they would stay in an image they are fetched and dropped in one step: not every builder can mount a folder of a
+# stage that it has cached.
 ARG GET_TOOLS="pip install --quiet --root-user-action ignore --no-cache-dir --target /tmp/tools --require-hashes --only-binary :all: -r /opt/requirements-bootstrap.txt"
 # Bytecode that Python doesn't compare with its source: a read-only root can't mend what a builder's time stamps spoil.
 ARG INSTALL="env PYC_INVALIDATION_MODE=UNCHECKED_HASH /tmp/tools/bin/uv pip install --quiet --python /opt/venv --no-build --link-mode copy --compile-bytecode"
@@ -23,13 +24,13 @@ COPY requirements-bootstrap.txt /opt/
 FROM base AS code
 ARG GET_TOOLS
 ARG INSTALL
+RUN $GET_TOOLS
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY service service
-RUN $GET_TOOLS && \
-    PYTHONPATH=/tmp/tools python -m hatchling build -t wheel -d /opt/wheel && \
+RUN PYTHONPATH=/tmp/tools python -m hatchling build -t wheel -d /opt/wheel && \
     $INSTALL --no-cache --no-deps --prefix /opt/code /opt/wheel/*.whl
 
 
@@ -63,14 +64,11 @@ LABEL org.opencontainers.image.title="embedding-operator" \
       org.opencontainers.image.source="$SOURCE"
 
 
-FROM base AS worker-libraries
+FROM base AS torch
 ARG GET_TOOLS
 ARG INSTALL
-# Where models are kept: a volume, unless every container is to download its model anew.
-ENV HF_HOME=/var/cache/embedding-service
-RUN install -d -o 65532 -g 65532 $HF_HOME
-# An index with other builds of torch, such as https://download.pytorch.org/whl/cpu. Their hashes and CUDA libraries are
-# others than the pinned ones; the versions of torch and the rest are the same.
+# An index with other builds of torch, such as https://download.pytorch.org/whl/cpu. Hashes and CUDA libraries are then
+# others than the pinned ones, the versions of torch and all else the same.
 ARG TORCH_INDEX_URL=
 COPY requirements-torch.txt /opt/
 RUN --mount=type=cache,target=/root/.cache/uv \
@@ -83,6 +81,14 @@ RUN --mount=type=cache,target=/root/.cache/uv \
         rm /tmp/versions.txt; \
     fi && \
     rm -r /tmp/tools
+
+
+FROM torch AS worker-libraries
+ARG GET_TOOLS
+ARG INSTALL
+# Where models are kept: a volume, unless every container is to download its model anew.
+ENV HF_HOME=/var/cache/embedding-service
+RUN install -d -o 65532 -g 65532 $HF_HOME
 COPY requirements-worker.txt /opt/
 RUN --mount=type=cache,target=/root/.cache/uv \
     $GET_TOOLS && \
