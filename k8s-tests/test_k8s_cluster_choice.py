@@ -62,12 +62,11 @@ def test_what_to_install_is_one_line_to_copy() -> None:
     assert line.endswith("sudo apt-get install --yes --no-install-recommends runc iproute2")
 
 
-def test_with_the_current_cluster_images_come_from_where_they_were_pushed() -> None:
-    assert (
-        current.pushed("worker:1", {"E2E_IMAGE_PREFIX": "registry.example/team/"}) == "registry.example/team/worker:1"
-    )
-    with pytest.raises(ClusterUnavailable, match="push worker:1 and set E2E_IMAGE_PREFIX"):
-        current.pushed("worker:1", {})
+@pytest.mark.parametrize("name", ["worker:1", "docker.io/library/worker:1"])
+def test_with_the_current_cluster_images_come_from_where_they_were_pushed(name: str) -> None:
+    assert current.pushed(name, {"E2E_IMAGE_PREFIX": "registry.example/team/"}) == "registry.example/team/worker:1"
+    with pytest.raises(ClusterUnavailable, match=f"push {name} and set E2E_IMAGE_PREFIX"):
+        current.pushed(name, {})
 
 
 def test_a_machine_without_a_cluster_has_no_leftovers() -> None:

@@ -16,13 +16,7 @@ from testcluster.containerd import PAUSE_IMAGE
 from testcluster.errors import CommandFailed
 from waiting import wait_until
 
-pytestmark = [
-    pytest.mark.slow,
-    # Where a container engine runs or another cluster is given, none of this is ever used.
-    pytest.mark.skipif(
-        choose(this_machine(os.environ)) is not Kind.ONE_NODE, reason="the cluster here isn't one node of our own"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 # A test run, as far as the cluster is concerned.
 RUN = """\
@@ -36,6 +30,9 @@ with session.cluster(lambda line: print(line, flush=True)) as cluster:
 
 @pytest.fixture
 def machine() -> Iterator[OwnMachine]:
+    chosen = choose(this_machine(os.environ))
+    if chosen is not Kind.ONE_NODE:
+        pytest.skip(f"the tests use {chosen.value} here; nothing of this is ever used")
     for name in tools.TOOLS:
         tools.path(name)
     # pytest's own directories have names too long for sockets.

@@ -1,6 +1,7 @@
 """The end of a one-node cluster, however far it came and however the run that had it ended."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from testcluster import cgroups, iptables, network
@@ -8,13 +9,14 @@ from testcluster.commands import run
 from testcluster.errors import ClusterUnavailable
 from testcluster.layout import CNI_NETWORK, RUNTIME, Layout
 from testcluster.progress import Say
-from testcluster.remains import facts, interfaces, leftovers, mount_points, stray_sockets
+from testcluster.remains import SHIM_SOCKETS, facts, interfaces, leftovers, mount_points, stray_sockets
 from waiting import wait_until
 
 TIMEOUT_SECONDS = 60
-# Where the kubelet and the network plugins write whatever they are told.
+# Where the kubelet and the network plugins write whatever they are told. Nobody else's kubelet is on this machine.
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _LOG_LINKS = Path("/var/log/containers")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def clean(layout: Layout, say: Say) -> None:
@@ -29,6 +31,9 @@ def clean(layout: Layout, say: Say) -> None:
     for point in mount_points(facts().mounts, layout):
         if run("umount", point, check=False).returncode != 0:
             run("umount", "--lazy", point)
+    if mounted := mount_points(facts().mounts, layout):
+        # What is mounted there would be deleted with the files.
+        raise ClusterUnavailable(f"these could not be unmounted: {', '.join(mounted)}")
     say("mounts gone")
     _remove_network()
     say("network gone")
@@ -63,8 +68,13 @@ def _remove_network() -> None:
 def _remove_files(layout: Layout) -> None:
     shutil.rmtree(layout.run, ignore_errors=True)
     shutil.rmtree(RUNTIME, ignore_errors=True)
+    shutil.rmtree(_DEVICE_PLUGINS, ignore_errors=True)
     links = _LOG_LINKS.iterdir() if _LOG_LINKS.is_dir() else []
     for file in [*_CNI_RESULTS.glob(f"{CNI_NETWORK}-*"), *stray_sockets(), *links]:
         # Log links of another kubelet lead to files that are there.
         if not (file.is_symlink() and file.exists()):
             file.unlink(missing_ok=True)
+    for directory in (_CNI_RESULTS, _CNI_RESULTS.parent, _LOG_LINKS, _DEVICE_PLUGINS.parent, SHIM_SOCKETS):
+        with suppress(OSError):
+            # It is somebody else's too, or was never made.
+            directory.rmdir()

@@ -30,12 +30,13 @@ def pushed(name: str, environ: Mapping[str, str]) -> str:
     Raises ``ClusterUnavailable`` where nobody said so.
     """
     prefix = environ.get(IMAGES_VARIABLE)
+    short = name.rpartition("/")[2]
     if not prefix:
         raise ClusterUnavailable(
             f"with {CURRENT_VARIABLE}=1 images must be where the cluster can pull them: push {name} and set "
-            f"{IMAGES_VARIABLE} to what comes before it (registry.example/team for registry.example/team/{name})"
+            f"{IMAGES_VARIABLE} to the repository (registry.example/team for registry.example/team/{short})"
         )
-    return f"{prefix.rstrip('/')}/{name}"
+    return f"{prefix.rstrip('/')}/{short}"
 
 
 def _own_address() -> str:

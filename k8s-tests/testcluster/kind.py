@@ -1,6 +1,7 @@
 """A cluster in a container, by ``kind``, where a container engine runs."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from testcluster import audit, cache
@@ -8,6 +9,7 @@ from testcluster.choice import Kind, engine
 from testcluster.cluster import Cluster
 from testcluster.commands import run
 from testcluster.errors import ClusterUnavailable
+from testcluster.images import full_name
 from testcluster.progress import Say
 from testcluster.tools import path
 
@@ -47,8 +49,12 @@ def cluster(name: str) -> Cluster:
     """Return a cluster that runs."""
 
     def load(image: str) -> str:
-        _kind("load", "docker-image", image, "--name", name)
-        return image
+        with tempfile.TemporaryDirectory() as directory:
+            # Not kind's `load docker-image`, which knows no Podman.
+            archive = Path(directory) / "image.tar"
+            run(_engine(), "save", "--output", archive, full_name(image), timeout=START_TIMEOUT_SECONDS)
+            _kind("load", "image-archive", archive, "--name", name)
+        return full_name(image)
 
     return Cluster(
         kind=f"{Kind.KIND.value} ({name})",

@@ -10,6 +10,7 @@ from testcluster.commands import run
 from testcluster.layout import RUNTIME, Layout
 from testcluster.network import TABLE
 
+SHIM_SOCKETS = Path("/run/containerd/s")
 SAVE_COMMANDS = ("iptables-save", "ip6tables-save")
 
 
@@ -77,9 +78,8 @@ def facts() -> Facts:
 
 def stray_sockets() -> list[Path]:
     """Return the sockets of containerd's shims that nothing listens at: a shim that was killed leaves its own."""
-    directory = Path("/run/containerd/s")
     listening = Path("/proc/net/unix").read_text()
-    sockets = directory.iterdir() if directory.is_dir() else []
+    sockets = SHIM_SOCKETS.iterdir() if SHIM_SOCKETS.is_dir() else []
     return [socket for socket in sockets if str(socket) not in listening]
 
 
