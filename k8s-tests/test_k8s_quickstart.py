@@ -1,0 +1,53 @@
+"""The quick start of a user with a cluster: the very manifest of local mode, Kafka's own tools, kubectl."""
+
+import json
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from embedding_service.encoders.protocol import LoadedModel
+from kafka_helpers import delete_topics, read_all
+from kafka_tools import kafka_tool
+from real_texts import short
+from system_fixtures import REPOSITORY, Pipeline, System
+
+pytestmark = pytest.mark.slow
+
+TEXTS = 1000
+TOPICS = ("text-messages", "embeddings", "embeddings-deadletter")
+
+
+def shown(pipeline: Pipeline) -> dict[str, str]:
+    """The row of ``kubectl get embp``, by its header."""
+    header, row = pipeline.kubectl("get", "embp", pipeline.name).splitlines()
+    starts = [header.index(name) for name in header.split()]
+    return {header[a:b].strip(): row[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)}
+
+
+def test_texts_of_kafkas_console_producer_come_out_as_the_models_vectors_and_kubectl_tells_the_truth(
+    system: System, namespace: str, model: LoadedModel
+) -> None:
+    quickstart = (REPOSITORY / "examples" / "quickstart.yaml").read_text(encoding="utf-8")
+    system.cluster.kubectl("apply", "--namespace", namespace, "-f", "-", input=quickstart)
+    pipeline = Pipeline(system, namespace, "quickstart")
+    pipeline.wait_until_ready()
+
+    texts, servers = short(TEXTS), system.kafka.bootstrap_servers
+    lines = "".join(json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(texts))
+    kafka_tool("kafka-console-producer", "--bootstrap-server", servers, "--topic", "text-messages", stdin=lines)
+    records = [
+        json.loads(record.value() or b"") for record in read_all(servers, "embeddings", count=TEXTS, timeout=180)
+    ]
+
+    assert sorted(int(record["id"]) for record in records) == list(range(TEXTS))
+    vectors = np.array([record["embedding"] for record in sorted(records, key=lambda record: int(record["id"]))])
+    reference = SentenceTransformer(model.path, device="cpu").encode(list(texts), show_progress_bar=False)
+    assert np.einsum("ij,ij->i", vectors, reference).min() >= 0.9999
+
+    pipeline.until(lambda: shown(pipeline)["LAG"] == "0", "kubectl shows a lag")
+    row = shown(pipeline)
+    assert (row["READY"], row["REPLICAS"], row["AVAILABLE"], row["LAG"]) == ("True", "1", "1", "0")
+    assert pipeline.status["model"]["dimension"] == 384
+    pipeline.delete()
+    delete_topics(servers, TOPICS)
