@@ -23,7 +23,11 @@ _KEYS = {
     "imagePullSecrets": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_QUANTITIES = frozenset({"requests", "limits", "sizeLimit"})
+_QUANTITIES = frozenset({"requests", "limits", "sizeLimit", "divisor"})
+# What the API server replaces as a whole: an entry beside ours changes what ours mean.
+_WHOLE = frozenset({"selector", "nodeSelector"})
+# What says something even where it is empty.
+_SOURCES = frozenset({"emptyDir"})
 
 
 def differs(desired: Object, live: Object | None) -> bool:
@@ -33,15 +37,18 @@ def differs(desired: Object, live: Object | None) -> bool:
     annotations = live["metadata"].get("annotations") or {}
     if annotations.get(names.APPLIED) != desired["metadata"]["annotations"][names.APPLIED]:
         return True
-    return not _holds(desired, live, "")
+    # It was asked for by its kind, which a list leaves out of its items.
+    return not all(_holds(desired[part], live.get(part), part) for part in desired.keys() - {"apiVersion", "kind"})
 
 
 def _holds(desired: Any, live: Any, name: str) -> bool:
     """Whether all of ``desired`` is in ``live``; ``name`` is the field's."""
+    if live is None:
+        # The API server stores no empty text, list or mapping.
+        return desired in (None, "", [], {}) and name not in _SOURCES
     if name in _QUANTITIES:
         return _same_quantities(desired, live)
-    if isinstance(desired, dict):
-        # The API server drops empty mappings in some places.
+    if isinstance(desired, dict) and name not in _WHOLE:
         return isinstance(live, dict) and all(_holds(value, live.get(key), key) for key, value in desired.items())
     if isinstance(desired, list):
         return _holds_list(desired, live, name)
@@ -50,7 +57,7 @@ def _holds(desired: Any, live: Any, name: str) -> bool:
 
 def _holds_list(desired: list[Any], live: Any, name: str) -> bool:
     if not isinstance(live, list):
-        return not desired and live is None
+        return False
     keys = _KEYS.get(name)
     if keys is None:
         # An atomic list: nobody else's items can be in it.
@@ -69,10 +76,8 @@ def _identity(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
 
 def _same_quantities(desired: Any, live: Any) -> bool:
     if isinstance(desired, dict):
-        return isinstance(live, dict) and {key: _quantity(value) for key, value in desired.items()} == {
-            key: _quantity(value) for key, value in live.items()
-        }
-    return live is not None and _quantity(desired) == _quantity(live)
+        return all(key in live and _quantity(value) == _quantity(live[key]) for key, value in desired.items())
+    return _quantity(desired) == _quantity(live)
 
 
 def _quantity(value: str | int) -> Decimal:
