@@ -218,6 +218,9 @@ class Client:
         }
 
     def _progress(self, admin: AdminClient, wanted: Wanted, partitions: int) -> Progress:
+        # librdkafka's list_consumer_group_offsets takes the process down where a broker answers that it isn't the
+        # group's coordinator (confluent-kafka-python issue 1982). This request has the same answer as an error.
+        self._members(admin, wanted.group)
         asked = admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(wanted.group)], request_timeout=_REQUEST_SECONDS
         )
