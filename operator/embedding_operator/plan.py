@@ -16,8 +16,8 @@ class Gate(Enum):
     """Whether workers may run."""
 
     OPEN = "as many as asked for"
-    # The operator can't see whether they may: those that run go on, and none is started.
-    HOLD = "as many as there are"
+    # The operator can't see whether they may: those that run go on, as far as they are still wanted; none is started.
+    HOLD = "no more than there are"
     CLOSED = "none"
 
 
@@ -26,7 +26,8 @@ class Plan:
     """What is to be done, in this order."""
 
     topics: TopicChanges
-    # Replicas have to be handed to their own field manager, or the next apply would reset them.
+    # Replicas have to be handed to their own field manager, or the next apply would reset them; ours lets go of them
+    # when it applies the Deployment again.
     release_replicas: bool
     apply: tuple[Object, ...]
     # The new number of replicas of the Deployment that is there.
@@ -43,13 +44,14 @@ def decide(observed: Observed, desired: tuple[Object, ...]) -> Plan:
         change = topics.changes(pipeline, kafka, observed.created)
     live = observed.objects.get(_DEPLOYMENT)
     wanted = wanted_replicas(pipeline, live, gate)
+    release = live is not None and owns_replicas(live)
     return Plan(
         topics=change,
-        release_replicas=live is not None and owns_replicas(live),
+        release_replicas=release,
         apply=tuple(
             _created(built, wanted) if live is None else built
             for built in desired
-            if differs(built, observed.objects.get(built["kind"]))
+            if differs(built, observed.objects.get(built["kind"])) or (release and built["kind"] == _DEPLOYMENT)
         ),
         scale=wanted if live is not None and live["spec"].get("replicas") != wanted else None,
         gate=gate,
@@ -62,7 +64,7 @@ def wanted_replicas(pipeline: EmbeddingPipeline, live: Object | None, gate: Gate
         return pipeline.spec.replicas
     if gate is Gate.CLOSED or live is None:
         return 0
-    return int(live["spec"].get("replicas", 1))
+    return min(pipeline.spec.replicas, int(live["spec"].get("replicas", 1)))
 
 
 def owns_replicas(deployment: Object) -> bool:

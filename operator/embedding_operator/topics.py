@@ -6,6 +6,7 @@ somebody else's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from embedding_operator import names
@@ -103,7 +104,22 @@ def _is_ours(new: NewTopic, kafka: Kafka, created: frozenset[str]) -> bool:
 
 
 def _differing(new: NewTopic, found: Topic) -> dict[str, str]:
-    return {key: value for key, value in new.config.items() if found.config.get(key) != value}
+    return {key: value for key, value in new.config.items() if not _same(value, found.config.get(key))}
+
+
+def _same(asked: str, found: str | None) -> bool:
+    return found is not None and (asked == found or _as_stored(asked) == _as_stored(found))
+
+
+def _as_stored(value: str) -> str | Decimal:
+    """A value in the form that brokers store: lists without blanks, true and false in small letters, plain numbers."""
+    text = ",".join(part.strip() for part in value.split(","))
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return text
 
 
 def _template(pipeline: EmbeddingPipeline, role: Role) -> TopicTemplate:
