@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from embedding_operator.observed import Kafka, Problem, Progress, Topic
 from embedding_operator.reasons import Reason
 from embedding_operator.topics import NewTopic, TopicChanges
 from embedding_service.connection_check import examine
-from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain
+from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain, missing_acl
 from embedding_service.contract.kafka import Connection, connection_config
 
 _REQUEST_SECONDS = 5.0
@@ -51,6 +52,14 @@ _PASSING = frozenset(
     }
 )
 
+_DENIED = frozenset(
+    {
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
+
 T = TypeVar("T")
 
 
@@ -65,9 +74,9 @@ class Wanted:
     from_earliest: bool
 
     @property
-    def topics(self) -> tuple[str, ...]:
-        """All of its topics."""
-        return (self.input, self.output, self.dead_letter)
+    def topics(self) -> dict[str, str]:
+        """All of its topics, and what its workers do with each: who may do that may look at it, too."""
+        return {self.input: "READ", self.output: "WRITE", self.dead_letter: "WRITE"}
 
 
 class BrokersError(Exception):
@@ -193,12 +202,13 @@ class Client:
                 self._silent = (self._clock() + _SILENCE_SECONDS, problem)
         return problem
 
-    def _metadata(self, admin: AdminClient, names: tuple[str, ...]) -> tuple[str, dict[str, Topic]]:
+    def _metadata(self, admin: AdminClient, names: Mapping[str, str]) -> tuple[str, dict[str, Topic]]:
         cluster = admin.describe_cluster(request_timeout=_REQUEST_SECONDS)
-        described = admin.describe_topics(TopicCollection(list(dict.fromkeys(names))), request_timeout=_REQUEST_SECONDS)
+        described = admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
         topics = {}
         for name, future in described.items():
-            found = _unless(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            with _acl(names[name], f"topic '{name}'"):
+                found = _unless(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
             if found is not None:
                 topics[name] = Topic(name, str(found.topic_id), len(found.partitions))
         return str(_result(cluster).cluster_id), topics
@@ -226,9 +236,11 @@ class Client:
         )
         begins, ends = self._offsets(admin, wanted.input, partitions)
         (future,) = asked.values()
+        with _acl("READ", f"consumer group '{wanted.group}'"):
+            answer = _result(future)
         committed = {
             found.partition: found.offset
-            for found in _result(future).topic_partitions
+            for found in answer.topic_partitions
             if found.topic == wanted.input and found.offset >= 0
         }
         # Without a committed offset a worker begins where the pipeline says.
@@ -261,7 +273,10 @@ class Client:
         created, problem = [], None
         for name, future in asked.items():
             try:
-                _result(future)
+                with _acl("CREATE", f"topic '{name}'"):
+                    _result(future)
+            except BrokersError as denied:
+                problem = denied.problem
             except KafkaException as error:
                 # Somebody else was faster: it is theirs.
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
@@ -269,14 +284,14 @@ class Client:
                     problem = Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
             else:
                 created.append(name)
-        return self._ids(admin, tuple(created)), problem
+        return self._ids(admin, created), problem
 
-    def _ids(self, admin: AdminClient, created: tuple[str, ...]) -> dict[str, str]:
+    def _ids(self, admin: AdminClient, created: list[str]) -> dict[str, str]:
         """The ids of topics that were made a moment ago, of which not every broker knows yet."""
         topics: dict[str, Topic] = {}
         deadline = self._clock() + _REQUEST_SECONDS
         while len(topics) < len(created) and self._clock() < deadline:
-            topics = self._metadata(admin, created)[1]
+            topics = self._metadata(admin, dict.fromkeys(created, "DESCRIBE"))[1]
             time.sleep(_SPREAD_SECONDS)
         return {name: topic.id for name, topic in topics.items()}
 
@@ -284,8 +299,9 @@ class Client:
         asked = admin.create_partitions(
             [NewPartitions(name, count) for name, count in wanted], request_timeout=_REQUEST_SECONDS
         )
-        for future in asked.values():
-            _result(future)
+        for name, future in asked.items():
+            with _acl("ALTER", f"topic '{name}'"):
+                _result(future)
 
     def _alter(self, admin: AdminClient, wanted: tuple[tuple[str, Mapping[str, str]], ...]) -> None:
         resources = [
@@ -299,20 +315,25 @@ class Client:
             )
             for name, config in wanted
         ]
-        for future in admin.incremental_alter_configs(resources, request_timeout=_REQUEST_SECONDS).values():
-            _result(future)
+        asked = admin.incremental_alter_configs(resources, request_timeout=_REQUEST_SECONDS)
+        for resource, future in asked.items():
+            with _acl("ALTER_CONFIGS", f"topic '{resource.name}'"):
+                _result(future)
 
     def _members(self, admin: AdminClient, group: str) -> int:
         (future,) = admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
-        found = _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
+        with _acl("READ", f"consumer group '{group}'"):
+            found = _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
         return 0 if found is None else len(found.members)
 
     def _delete(self, admin: AdminClient, topics: tuple[str, ...], group: str) -> None:
         (future,) = admin.delete_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
-        _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
+        with _acl("DELETE", f"consumer group '{group}'"):
+            _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
         if topics:
-            for deleted in admin.delete_topics(list(topics), request_timeout=_REQUEST_SECONDS).values():
-                _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            for name, deleted in admin.delete_topics(list(topics), request_timeout=_REQUEST_SECONDS).items():
+                with _acl("DELETE", f"topic '{name}'"):
+                    _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 def with_configs(kafka: Kafka, configs: Mapping[str, Mapping[str, str]]) -> Kafka:
@@ -328,6 +349,18 @@ def _admin_topic(new: NewTopic) -> AdminNewTopic:
         replication_factor=new.replication_factor if new.replication_factor is not None else -1,
         config=dict(new.config),
     )
+
+
+@contextmanager
+def _acl(operation: str, resource: str) -> Iterator[None]:
+    """Tell a refusal by the ACL that is missing."""
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() not in _DENIED:
+            raise
+        trouble = missing_acl(operation, resource)
+        raise BrokersError(Problem(trouble.reason, f"Kafka: {trouble.message}")) from None
 
 
 def _result(future: "Future[Any]") -> Any:

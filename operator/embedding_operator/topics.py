@@ -104,7 +104,9 @@ def _is_ours(new: NewTopic, kafka: Kafka, created: frozenset[str]) -> bool:
 
 
 def _differing(new: NewTopic, found: Topic) -> dict[str, str]:
-    return {key: value for key, value in new.config.items() if not _same(value, found.config.get(key))}
+    # Where this user may not ask for it, nobody knows whether it differs.
+    wanted = new.config if found.config else {}
+    return {key: value for key, value in wanted.items() if not _same(value, found.config.get(key))}
 
 
 def _same(asked: str, found: str | None) -> bool:
