@@ -37,19 +37,25 @@ def claim(pipeline: EmbeddingPipeline, cluster_id: str) -> Claim:
 
 
 def conflict(own: Claim, others: Iterable[Claim]) -> Problem | None:
-    """Why a pipeline must stand back, where it must."""
-    for other in others:
-        if other.uid == own.uid or other.cluster_id != own.cluster_id or _rank(other) > _rank(own):
-            continue
-        if other.output == own.output:
-            what, field = f"output topic '{own.output}'", "spec.output.topic"
-        elif other.group == own.group:
-            what, field = f"consumer group '{own.group}'", "spec.input.consumerGroup"
-        else:
-            continue
-        message = f"{what} of this Kafka cluster belongs to pipeline {other.pipeline}; name another in {field}"
-        return Problem(Reason.CONFLICT, f"{message}, or delete that pipeline")
-    return None
+    """Why a pipeline must stand back, where it must: the first of those that come before it has what they all want."""
+    known = list(others)
+    before = [other for other in known if _overlap(own, other) and _rank(other) < _rank(own)]
+    # One that waits itself for a third takes nothing yet.
+    before = [other for other in before if other.held or not any(one.held and _overlap(other, one) for one in known)]
+    if not before:
+        return None
+    owner = min(before, key=_rank)
+    if owner.output == own.output:
+        what, field = f"output topic '{own.output}'", "spec.output.topic"
+    else:
+        what, field = f"consumer group '{own.group}'", "spec.input.consumerGroup"
+    message = f"{what} of this Kafka cluster belongs to pipeline {owner.pipeline}; name another in {field}"
+    return Problem(Reason.CONFLICT, f"{message}, or delete that pipeline")
+
+
+def _overlap(own: Claim, other: Claim) -> bool:
+    same = other.output == own.output or other.group == own.group
+    return other.uid != own.uid and other.cluster_id == own.cluster_id and same
 
 
 def _rank(claim: Claim) -> tuple[bool, str, str]:
