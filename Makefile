@@ -26,7 +26,8 @@ quickstart: $(VENV)/.installed ## Embed real text end to end on this machine, an
 serve: $(VENV)/.installed ## The same, then keep the service running at http://localhost:5000.
 	$(BIN)/embedding-operator local examples/quickstart.yaml --serve || [ $$? -eq 130 ] # Ctrl-C is how it ends
 
-test: lint ## Everything: lint, types, contracts, and all tests against a real Kafka.
+test: ## Everything: lint, types, contracts, and all tests against a real Kafka and a real Kubernetes.
+	@SECONDS=0; $(MAKE) --no-print-directory lint && echo "time of lint: $$SECONDS s"
 	$(BIN)/pytest
 
 test-fast: lint ## What needs no broker and no model; under a minute.

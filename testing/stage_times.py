@@ -1,0 +1,19 @@
+"""How long each folder of tests took, at the end of a run."""
+
+from collections import Counter
+
+import pytest
+
+_seconds: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add a test's set-up, call or end to its folder."""
+    _seconds[report.nodeid.rpartition("/")[0]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each folder."""
+    terminalreporter.section("time by stage")
+    for stage, seconds in _seconds.items():
+        terminalreporter.write_line(f"{stage}: {seconds / 60:.1f} min")
