@@ -1,6 +1,7 @@
 """Fixtures of the tests on a cluster: the cluster itself, and namespaces that no other test has."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -38,7 +39,13 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster, unique: str) -> Iterator[str]:
     """Make a namespace that enforces the Pod Security profile ``restricted``, and delete it after the test."""
-    name = unique[-63:].strip("-")
+    with restricted_namespace(cluster, unique[-63:].strip("-")) as name:
+        yield name
+
+
+@contextmanager
+def restricted_namespace(cluster: Cluster, name: str) -> Iterator[str]:
+    """Make such a namespace, for several tests together."""
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name

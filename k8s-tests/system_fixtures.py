@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ class Pipeline:
         self.until(found, f"{kind} isn't {status} {reason or ''}", seconds)
         return self.condition(kind)
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
+    def until(self, condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
         """Wait until something is so; says how the pipeline stands where it never is."""
         try:
             wait_until(condition, seconds, what)
@@ -265,6 +266,13 @@ def _remove(cluster: Cluster) -> None:
 @pytest.fixture
 def pipelines(system: System, namespace: str) -> Iterator[Pipelines]:
     """Make pipelines in a namespace of the test's own; they and their topics go after it."""
+    with pipelines_in(system, namespace) as made:
+        yield made
+
+
+@contextmanager
+def pipelines_in(system: System, namespace: str) -> Iterator[Pipelines]:
+    """Make pipelines in a namespace, for several tests together."""
     yield Pipelines(system, namespace)
     system.cluster.kubectl("delete", "embp", "--all", "--namespace", namespace, "--timeout=60s")
     servers = system.kafka.bootstrap_servers
