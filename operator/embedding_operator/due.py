@@ -74,12 +74,12 @@ class DueQueue:
 
     def _release(self, key: Key, delay: float | None) -> None:
         self._taken.discard(key)
+        # What was added meanwhile had to wait for this.
+        meanwhile = self._due.pop(key, None)
+        if meanwhile is not None:
+            self._schedule(key, meanwhile)
         if delay is not None:
             self._schedule(key, self._clock() + delay)
-        # What was added meanwhile had to wait for this.
-        if key in self._due:
-            heapq.heappush(self._heap, (self._due[key], key))
-            self._condition.notify()
 
     def _schedule(self, key: Key, due: float) -> None:
         if key in self._due and self._due[key] <= due:
