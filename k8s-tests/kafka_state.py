@@ -1,0 +1,76 @@
+"""What the brokers have of a pipeline: topics, their configuration, consumer groups; and a hand that changes them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from kafka_helpers import produce, read_all
+
+TIMEOUT_SECONDS = 30.0
+
+
+class TopicState(NamedTuple):
+    """A topic: Kafka's id of it, which a topic of the same name made later doesn't have, and its partitions."""
+
+    id: str
+    partitions: int
+
+
+def topic(bootstrap_servers: str, name: str) -> TopicState | None:
+    """The topic as it is; ``None`` where there is none."""
+    with _admin(bootstrap_servers) as admin:
+        (future,) = admin.describe_topics(TopicCollection([name])).values()
+        try:
+            found = future.result(TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            return None
+    return TopicState(str(found.topic_id), len(found.partitions))
+
+
+def config(bootstrap_servers: str, name: str) -> dict[str, Any]:
+    """A topic's configuration."""
+    with _admin(bootstrap_servers) as admin:
+        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+        return {key: entry.value for key, entry in future.result(TIMEOUT_SECONDS).items()}
+
+
+def alter(bootstrap_servers: str, name: str, changes: Mapping[str, str]) -> None:
+    """Change a topic's configuration, as somebody with Kafka's tools does."""
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in changes.items()]
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    with _admin(bootstrap_servers) as admin:
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(TIMEOUT_SECONDS)
+
+
+def has_group(bootstrap_servers: str, group: str) -> bool:
+    """Whether the brokers know a consumer group."""
+    with _admin(bootstrap_servers) as admin:
+        return group in {found.group_id for found in admin.list_consumer_groups().result(TIMEOUT_SECONDS).valid}
+
+
+def write_texts(bootstrap_servers: str, name: str, texts: Mapping[str, str]) -> None:
+    """Write texts by their ids to an input topic."""
+    records = [(name, None, None, json.dumps({"id": key, "text": text}).encode(), ()) for key, text in texts.items()]
+    produce(bootstrap_servers, records)
+
+
+def embedded(bootstrap_servers: str, name: str, ids: Iterable[str], seconds: float = 60) -> list[str]:
+    """Read an output topic until at least as many records are in it as there are ``ids``; returns theirs, sorted."""
+    messages = read_all(bootstrap_servers, name, count=len(list(ids)), timeout=seconds)
+    return sorted(json.loads(message.value() or b"")["id"] for message in messages)
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
