@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from system_fixtures import SYSTEM_NAMESPACE, System
+from system_fixtures import System
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _FORBIDDEN = 403
@@ -74,10 +74,7 @@ def operators_log(system: System) -> AuditLog:
     """The log of the operator that runs now."""
     if system.cluster.audit_log is None:
         pytest.skip("the API server's audit log can't be had from the current cluster")
-    selector = "--selector=app.kubernetes.io/component=operator"
-    found = system.cluster.kubectl("get", "pods", "--namespace", SYSTEM_NAMESPACE, selector, "--output", "json").stdout
-    running = [pod for pod in json.loads(found)["items"] if "deletionTimestamp" not in pod["metadata"]]
-    return AuditLog(system.cluster.audit_log, running[0]["metadata"]["uid"])
+    return AuditLog(system.cluster.audit_log, system.operator_pod()["metadata"]["uid"])
 
 
 def granted(rules: list[dict[str, Any]]) -> set[Right]:

@@ -72,6 +72,13 @@ class System:
             pods = ("get", "pods", "--namespace", SYSTEM_NAMESPACE, "--selector=app.kubernetes.io/component=operator")
             wait_until(lambda: not self.cluster.kubectl(*pods, "-o", "name").stdout, SETTLE_SECONDS, "it still runs")
 
+    def operator_pod(self) -> Object:
+        """The operator's pod that isn't ending."""
+        selector = "--selector=app.kubernetes.io/component=operator"
+        found = self.cluster.kubectl("get", "pods", "--namespace", SYSTEM_NAMESPACE, selector, "-o", "json").stdout
+        pods: list[Object] = [pod for pod in json.loads(found)["items"] if "deletionTimestamp" not in pod["metadata"]]
+        return pods[0]
+
     def operator_log(self) -> str:
         """What the operator says."""
         return self.cluster.kubectl("logs", "--namespace", SYSTEM_NAMESPACE, OPERATOR, "--tail=-1").stdout
