@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -39,6 +39,9 @@ _REQUEST_SECONDS = 5.0
 _SILENCE_SECONDS = 5.0
 _IDLE_SECONDS = 600.0
 _SPREAD_SECONDS = 0.05
+# What hardly ever changes is asked again after this: which cluster it is, and how far a group is that had read
+# everything while nothing came in.
+_REMEMBERED_SECONDS = 60.0
 # What brokers say while they agree on a topic that was made a moment ago, or on who leads what.
 _PASSING = frozenset(
     {
@@ -65,7 +68,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked about a pipeline. ``configs`` says whether the topics' configuration too, which seldom changes."""
+    """What is asked about a pipeline."""
 
     input: str
     output: str
@@ -77,6 +80,13 @@ class Wanted:
     def topics(self) -> dict[str, str]:
         """All of its topics, and what its workers do with each: who may do that may look at it, too."""
         return {self.input: "READ", self.output: "WRITE", self.dead_letter: "WRITE"}
+
+
+class Offsets(NamedTuple):
+    """By partition of a topic: the first offset, and the one after the last that a reader sees."""
+
+    begins: list[int]
+    ends: list[int]
 
 
 class BrokersError(Exception):
@@ -118,17 +128,22 @@ class Client:
         self._silent: tuple[float, Problem] | None = None
         self._lock = threading.Lock()
         self._admin: AdminClient | None = None
+        # When it was asked for, and the id.
+        self._cluster_id: tuple[float, str] | None = None
+        # By group and topic, the oldest answer first: when a group had read everything, and the ends then.
+        self._caught_up: dict[tuple[str, str], tuple[float, list[int]]] = {}
 
     def observe(self, wanted: Wanted) -> Kafka:
         """The cluster, the topics and how far the group is."""
-        found = self._answer(self._metadata, wanted.topics)
-        cluster_id, topics = found
-        progress = None
-        if wanted.input in topics:
-            progress = self._answer(self._progress, wanted, topics[wanted.input].partitions)
-        dead = None
-        if wanted.dead_letter in topics:
-            dead = self._answer(self._held, wanted.dead_letter, topics[wanted.dead_letter].partitions)
+        cluster_id = self._answer(self._identity)
+        topics = self._answer(self._topics, wanted.topics)
+        there = [topics[name] for name in (wanted.input, wanted.dead_letter) if name in topics]
+        offsets = self._answer(self._offsets, there) if there else {}
+        progress = dead = None
+        if wanted.input in offsets:
+            progress = self._answer(self._progress, wanted, offsets[wanted.input])
+        if wanted.dead_letter in offsets:
+            dead = sum(offsets[wanted.dead_letter].ends) - sum(offsets[wanted.dead_letter].begins)
         return Kafka(cluster_id, topics, progress, dead)
 
     def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -163,6 +178,8 @@ class Client:
         try:
             answer = self._patiently(ask, arguments)
         except KafkaException as error:
+            # It may be another cluster when it answers again.
+            self._cluster_id = None
             raise BrokersError(self._problem(error.args[0])) from None
         with self._lock:
             self._silent = None
@@ -203,8 +220,14 @@ class Client:
                 self._silent = (self._clock() + _SILENCE_SECONDS, problem)
         return problem
 
-    def _metadata(self, admin: AdminClient, names: Mapping[str, str]) -> tuple[str, dict[str, Topic]]:
-        cluster = admin.describe_cluster(request_timeout=_REQUEST_SECONDS)
+    def _identity(self, admin: AdminClient) -> str:
+        known = self._cluster_id
+        if known is None or self._clock() - known[0] >= _REMEMBERED_SECONDS:
+            found = _result(admin.describe_cluster(request_timeout=_REQUEST_SECONDS))
+            self._cluster_id = known = (self._clock(), str(found.cluster_id))
+        return known[1]
+
+    def _topics(self, admin: AdminClient, names: Mapping[str, str]) -> dict[str, Topic]:
         described = admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
         topics = {}
         for name, future in described.items():
@@ -212,7 +235,7 @@ class Client:
                 found = _unless(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
             if found is not None:
                 topics[name] = Topic(name, str(found.topic_id), len(found.partitions))
-        return str(_result(cluster).cluster_id), topics
+        return topics
 
     def _configs(self, admin: AdminClient, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
         if not names:
@@ -228,46 +251,69 @@ class Client:
             for name, entries in found.items()
         }
 
-    def _progress(self, admin: AdminClient, wanted: Wanted, partitions: int) -> Progress:
+    def _progress(self, admin: AdminClient, wanted: Wanted, offsets: Offsets) -> Progress:
+        begins, ends = offsets
+        known = self._caught_up.get((wanted.group, wanted.input))
+        if known is not None and known[1] == ends and self._clock() - known[0] < _REMEMBERED_SECONDS:
+            return Progress(0, sum(ends), self._clock())
+        committed = self._committed(admin, wanted)
+        # Without a committed offset a worker begins where the pipeline says.
+        fallback = begins if wanted.from_earliest else ends
+        positions = [
+            min(max(committed.get(number, fallback[number]), begins[number]), ends[number])
+            for number in range(len(ends))
+        ]
+        if positions == ends:
+            self._remember_caught_up(wanted, ends)
+        return Progress(sum(ends) - sum(positions), sum(positions), self._clock())
+
+    def _committed(self, admin: AdminClient, wanted: Wanted) -> dict[int, int]:
+        """What the group has committed, by partition of the input topic."""
         # librdkafka's list_consumer_group_offsets takes the process down where a broker answers that it isn't the
         # group's coordinator (confluent-kafka-python issue 1982). This request has the same answer as an error.
         self._members(admin, wanted.group)
         asked = admin.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(wanted.group)], request_timeout=_REQUEST_SECONDS
         )
-        begins, ends = self._offsets(admin, wanted.input, partitions)
         (future,) = asked.values()
         with _acl("READ", f"consumer group '{wanted.group}'"):
             answer = _result(future)
-        committed = {
+        return {
             found.partition: found.offset
             for found in answer.topic_partitions
             if found.topic == wanted.input and found.offset >= 0
         }
-        # Without a committed offset a worker begins where the pipeline says.
-        fallback = begins if wanted.from_earliest else ends
-        positions = [
-            min(max(committed.get(number, fallback[number]), begins[number]), ends[number])
-            for number in range(partitions)
-        ]
-        return Progress(sum(ends) - sum(positions), sum(positions), self._clock())
 
-    def _held(self, admin: AdminClient, topic: str, partitions: int) -> int:
-        begins, ends = self._offsets(admin, topic, partitions)
-        return sum(ends) - sum(begins)
+    def _remember_caught_up(self, wanted: Wanted, ends: list[int]) -> None:
+        key = (wanted.group, wanted.input)
+        now = self._clock()
+        with self._lock:
+            self._caught_up.pop(key, None)
+            self._caught_up[key] = (now, ends)
+            oldest = next(iter(self._caught_up))
+            if now - self._caught_up[oldest][0] >= _REMEMBERED_SECONDS:
+                del self._caught_up[oldest]
 
-    def _offsets(self, admin: AdminClient, topic: str, partitions: int) -> tuple[list[int], list[int]]:
-        """The first offset of each partition, and the one after the last that a reader sees."""
+    def _offsets(self, admin: AdminClient, topics: Iterable[Topic]) -> dict[str, Offsets]:
+        """By topic."""
+        partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
         asked = [
             admin.list_offsets(
-                {TopicPartition(topic, number): spec for number in range(partitions)},
+                dict.fromkeys(partitions, spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,
                 request_timeout=_REQUEST_SECONDS,
             )
             for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         ]
-        begins, ends = ({at.partition: _result(future).offset for at, future in found.items()} for found in asked)
-        return [begins[number] for number in range(partitions)], [ends[number] for number in range(partitions)]
+        begins, ends = (
+            {(at.topic, at.partition): _result(future).offset for at, future in found.items()} for found in asked
+        )
+        return {
+            topic.name: Offsets(
+                *([found[topic.name, number] for number in range(topic.partitions)] for found in (begins, ends))
+            )
+            for topic in topics
+        }
 
     def _create(self, admin: AdminClient, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
         asked = admin.create_topics([_admin_topic(new) for new in wanted], request_timeout=_REQUEST_SECONDS)
@@ -277,12 +323,12 @@ class Client:
                 with _acl("CREATE", f"topic '{name}'"):
                     _result(future)
             except BrokersError as denied:
-                problem = denied.problem
+                problem = problem or denied.problem
             except KafkaException as error:
                 # Somebody else was faster: it is theirs.
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     refused = self._problem(error.args[0])
-                    problem = Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
+                    problem = problem or Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
             else:
                 created.append(name)
         return self._ids(admin, created), problem
@@ -291,8 +337,10 @@ class Client:
         """The ids of topics that were made a moment ago, of which not every broker knows yet."""
         topics: dict[str, Topic] = {}
         deadline = self._clock() + _REQUEST_SECONDS
-        while len(topics) < len(created) and self._clock() < deadline:
-            topics = self._metadata(admin, dict.fromkeys(created, "DESCRIBE"))[1]
+        while created:
+            topics = self._topics(admin, dict.fromkeys(created, "DESCRIBE"))
+            if len(topics) == len(created) or self._clock() >= deadline:
+                break
             time.sleep(_SPREAD_SECONDS)
         return {name: topic.id for name, topic in topics.items()}
 
