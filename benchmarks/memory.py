@@ -5,14 +5,11 @@ Prints resident memory after 30 s and after 120 s of running, and their ratio; w
 """
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -21,6 +18,7 @@ sys.path.insert(0, str(ROOT / "testing"))
 
 from kafka_broker import KafkaBroker  # noqa: E402 - needs the path above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
+from machine import machine  # noqa: E402 - as above
 from real_texts import long_tailed  # noqa: E402 - as above
 from worker_process import WorkerProcess  # noqa: E402 - as above
 
@@ -69,18 +67,6 @@ def resident_kib(pid: int) -> int:
     return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout)
 
 
-def machine() -> dict[str, str | int | None]:
-    """What the figures depend on."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return {
-        "system": platform.platform(),
-        "processor": names[0].partition(": ")[2] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        **{name: version(name) for name in ("torch", "sentence-transformers", "confluent-kafka")},
-    }
-
-
 def report(curve: list[tuple[int, int]], processed: int) -> None:
     """Print the figures and write the curve."""
     early, late = dict(curve)[EARLY_SECONDS], dict(curve)[LATE_SECONDS]
@@ -88,7 +74,7 @@ def report(curve: list[tuple[int, int]], processed: int) -> None:
         sys.exit(f"the backlog of {MESSAGES:,} messages ran out: make it larger on a machine as fast as this one")
     result = {
         "date": datetime.now(tz=UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": machine("torch", "sentence-transformers", "confluent-kafka"),
         "messages_waiting": MESSAGES,
         "messages_processed": processed,
         "resident_kib": curve,

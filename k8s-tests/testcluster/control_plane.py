@@ -29,8 +29,8 @@ _QUICK_AUTOSCALER = (
 )
 
 
-def write_identities(layout: Layout) -> None:
-    """Write the certificates of all components and the kubeconfigs of those that are clients."""
+def write_identities(layout: Layout) -> Authority:
+    """Write the certificates of all components and the kubeconfigs of those that are clients; return who signed."""
     authority = Authority(layout.certificates)
     write_signing_keys(layout.certificates)
     authority.issue(
@@ -50,6 +50,7 @@ def write_identities(layout: Layout) -> None:
     for user, (name, group) in users.items():
         authority.issue(user, name, group=group)
         kubeconfig.write(layout.run / f"{user}.kubeconfig", API_SERVER, layout.certificates, user)
+    return authority
 
 
 def start_etcd(components: Components, layout: Layout) -> None:
@@ -89,8 +90,8 @@ def start_api_server(components: Components, layout: Layout) -> None:
     )
 
 
-def start_controllers(components: Components, layout: Layout) -> None:
-    """Start the controller manager and the scheduler."""
+def start_controller_manager(components: Components, layout: Layout) -> None:
+    """Start the controller manager."""
     keys = layout.certificates
     components.start(
         "kube-controller-manager",
@@ -99,6 +100,10 @@ def start_controllers(components: Components, layout: Layout) -> None:
         *(f"--service-account-private-key-file={keys}/sa.key", "--use-service-account-credentials"),
         *(*_QUICK_CLIENT, *_QUICK_AUTOSCALER),
     )
+
+
+def start_scheduler(components: Components, layout: Layout) -> None:
+    """Start the scheduler."""
     components.start(
         "kube-scheduler",
         *(path("kube-scheduler"), f"--kubeconfig={layout.run}/scheduler.kubeconfig", f"--bind-address={LOOPBACK}"),

@@ -99,7 +99,8 @@ def _start(layout: Layout, say: Say) -> None:
     say("containerd answers")
     components.wait(lambda: _api_server_is_ready(layout), "no answer from the API server")
     say("the API server is ready")
-    control_plane.start_controllers(components, layout)
+    control_plane.start_controller_manager(components, layout)
+    control_plane.start_scheduler(components, layout)
     node.start(components, layout)
     dns.start(components, layout)
     for item in dns.objects():

@@ -1,0 +1,18 @@
+"""The machine that a benchmark ran on."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine(*packages: str) -> dict[str, str | int | None]:
+    """What figures depend on: the machine, and the versions of ``packages``."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return {
+        "system": platform.platform(),
+        "processor": names[0].partition(": ")[2] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        **{name: version(name) for name in packages},
+    }
