@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from embedding_operator import topics, workers
 from embedding_operator.observed import Kafka, Object, Observed, Problem
-from embedding_operator.plan import Plan
+from embedding_operator.plan import Gate, Plan
 from embedding_operator.reasons import Reason
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -22,8 +22,14 @@ class Condition:
 
 def conditions(observed: Observed, plan: Plan) -> tuple[Condition, ...]:
     """Ready first, then what it is made of, then whether the pipeline has caught up."""
-    parts = (_topics_ready(observed, plan), _workers_ready(observed), _model_ready(observed))
+    parts = (_topics_ready(observed, plan), _workers_ready(observed, plan), _model_ready(observed))
     return (_ready(observed, parts), *parts, _caught_up(observed))
+
+
+def unreadable(error: str) -> Condition:
+    """What is said of a pipeline whose spec can't be made sense of."""
+    message = f"{error}; change it, until then the pipeline stays as it is"
+    return Condition("Ready", FALSE, Reason.INVALID, message)
 
 
 def _ready(observed: Observed, parts: tuple[Condition, ...]) -> Condition:
@@ -59,8 +65,10 @@ def _topics_ready(observed: Observed, plan: Plan) -> Condition:
     if missing and plan.topics.create:
         return condition(FALSE, Reason.CREATING_TOPICS, f"creating {missing}")
     if missing:
-        message = f"missing: {missing}; create them, or set spec.topics.manage to true"
-        return condition(FALSE, Reason.TOPIC_MISSING, message)
+        managed = pipeline.spec.topics.manage
+        # In a conflict managed topics are left alone, too.
+        advice = "created after the conflict" if managed else "create them, or set spec.topics.manage to true"
+        return condition(FALSE, Reason.TOPIC_MISSING, f"missing: {missing}; {advice}")
     partitions, replicas = kafka.topics[pipeline.spec.input.topic].partitions, pipeline.spec.replicas
     if partitions < replicas:
         idle = f"input topic '{pipeline.spec.input.topic}' has {partitions} partitions for {replicas} workers"
@@ -69,7 +77,7 @@ def _topics_ready(observed: Observed, plan: Plan) -> Condition:
     return condition(TRUE, Reason.TOPICS_READY, "all topics are there")
 
 
-def _workers_ready(observed: Observed) -> Condition:
+def _workers_ready(observed: Observed, plan: Plan) -> Condition:
     def condition(status: str, reason: str, message: str) -> Condition:
         return Condition("WorkersReady", status, reason, message)
 
@@ -83,14 +91,22 @@ def _workers_ready(observed: Observed) -> Condition:
     problem = workers.problem(live, observed.pods)
     if problem is not None:
         return condition(FALSE, problem.reason, problem.message)
-    done = _rolled_out(live, wanted)
-    if done is None:
+    rest = _held_back(live, wanted, plan) or _rolled_out(live, wanted)
+    if rest is None:
         return condition(TRUE, Reason.WORKERS_READY, f"{_workers(wanted)} ready")
-    return condition(FALSE, Reason.PROGRESSING, done)
+    return condition(FALSE, Reason.PROGRESSING, rest)
 
 
 def _workers(count: int) -> str:
     return "1 worker is" if count == 1 else f"{count} workers are"
+
+
+def _held_back(deployment: Object | None, wanted: int, plan: Plan) -> str | None:
+    """That workers wait to be started, where they do."""
+    there = 0 if deployment is None else deployment["spec"].get("replicas", 1)
+    if plan.gate is not Gate.HOLD or there >= wanted:
+        return None
+    return f"{there} of {wanted} workers run; the others are started once the brokers answer and have all topics"
 
 
 def _rolled_out(deployment: Object | None, wanted: int) -> str | None:
@@ -98,7 +114,9 @@ def _rolled_out(deployment: Object | None, wanted: int) -> str | None:
     if deployment is None:
         return "the workers' Deployment is yet to be created"
     status = deployment.get("status", {})
-    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+    # A Deployment is seen here before its controller, or the watch, has followed our change.
+    behind = status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0)
+    if behind or deployment["spec"].get("replicas", 1) != wanted:
         return "the workers' Deployment was just changed"
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if status.get("replicas", 0) > wanted:
@@ -114,16 +132,21 @@ def _model_ready(observed: Observed) -> Condition:
     def condition(status: str, reason: str, message: str) -> Condition:
         return Condition("ModelReady", status, reason, message)
 
-    if any(workers.is_ready(pod) for pod in observed.pods):
-        return condition(TRUE, Reason.MODEL_LOADED, f"{observed.pipeline.spec.model.name} is loaded")
+    # First, since a worker that is ready may still be one with the model before.
     problem = workers.problem(observed.objects.get("Deployment"), observed.pods)
     if problem is not None and problem.reason in workers.MODEL_REASONS:
         return condition(FALSE, problem.reason, problem.message)
+    if any(workers.is_ready(pod) for pod in observed.pods):
+        loaded = "the model" if observed.model is None else observed.model.name
+        return condition(TRUE, Reason.MODEL_LOADED, f"{loaded} is loaded")
     return condition(UNKNOWN, Reason.NO_WORKERS, "no worker has loaded the model yet")
 
 
 def _caught_up(observed: Observed) -> Condition:
     progress = observed.kafka.progress if isinstance(observed.kafka, Kafka) else None
+    if observed.conflict is not None:
+        # What the brokers say is another pipeline's.
+        return Condition("CaughtUp", UNKNOWN, observed.conflict.reason, observed.conflict.message)
     if progress is None:
         return Condition("CaughtUp", UNKNOWN, Reason.UNKNOWN, "the brokers don't say how far the workers are")
     if progress.lag:

@@ -73,12 +73,7 @@ class Controller:
 
     def seen(self, event: str | None, pipeline: Object) -> None:
         """Kopf saw a pipeline; ``event`` is ``DELETED``, another change, or unset for one that was there before."""
-        metadata = pipeline["metadata"]
-        if event == "DELETED":
-            key = (metadata["namespace"], metadata["name"])
-            self._store.drop_pipeline(key)
-        else:
-            key = self._store.put_pipeline(pipeline)
+        key = self._store.drop_pipeline(pipeline) if event == "DELETED" else self._store.put_pipeline(pipeline)
         self.metrics.pipelines.set(len(self._store.pipelines()))
         self._queue.add(key, 0)
 

@@ -54,7 +54,8 @@ def gather(pipeline: EmbeddingPipeline, found: Mapping[str, Mapping[str, str] | 
             return Secrets(problem=Problem(Reason.SECRET_MISSING, message))
         for key in secret.keys:
             if not data.get(key):
-                message = f"{secret.field}: Secret '{secret.name}' has no key '{key}'; add it, or name another key"
+                lack = "has nothing under" if key in data else "has no"
+                message = f"{secret.field}: Secret '{secret.name}' {lack} key '{key}'; add it, or name another key"
                 return Secrets(problem=Problem(Reason.SECRET_MISSING, message))
             values[f"{secret.name}/{key}"] = data[key]
     if not values:

@@ -74,7 +74,7 @@ class Deletion:
 
     def _clean_up(self, key: Key, pipeline: EmbeddingPipeline) -> Problem | None:
         """Delete the group and the topics that are ours. Returns what is in the way."""
-        if self._observer.in_conflict(key):
+        if not self._observer.holds_claim(key):
             # Group and topics are another's, or their owner isn't known.
             return None
         secrets = self._observer.secrets(key, pipeline)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from embedding_operator import claims
@@ -16,7 +16,8 @@ from embedding_service.contract.stats import ModelStats
 class _Known:
     """Of one pipeline; used by one look at a time."""
 
-    # Ids of topics created here, before the status says so.
+    uid: str = ""
+    # Ids of topics created for it.
     created: set[str] = field(default_factory=set)
     # By the topic's id: when it was asked for, and the configuration.
     configs: dict[str, tuple[float, Mapping[str, str]]] = field(default_factory=dict)
@@ -24,8 +25,8 @@ class _Known:
     rate: float | None = None
     # When they were read, for which generation, and what they came to.
     secrets: tuple[float, int, Secrets] | None = None
-    # The pod that was asked, and its answer.
-    model: tuple[str, ModelStats] | None = None
+    # When a pod was asked, which, and its answer.
+    model: tuple[float, str, ModelStats | None] | None = None
     figures_written: float | None = None
 
 
@@ -46,6 +47,15 @@ class Memory:
             self._claims.pop(key, None)
             self._waiting.discard(key)
 
+    def meet(self, key: Key, uid: str) -> None:
+        """This pipeline is looked at; what was known of one before it under the same name is forgotten."""
+        with self._lock:
+            if key in self._known and self._known[key].uid != uid:
+                del self._known[key]
+            self._known.setdefault(key, _Known(uid))
+            if key in self._claims and self._claims[key].uid != uid:
+                del self._claims[key]
+
     def seed(self, key: Key, held: Claim) -> None:
         """What a pipeline held when another process was the operator."""
         with self._lock:
@@ -55,12 +65,19 @@ class Memory:
         """Grant a claim, or say who has it. What is granted is held until it changes or the pipeline goes."""
         with self._lock:
             before = self._claims.get(key)
-            granted = before is not None and before.held and replace(before, held=wanted.held) == wanted
-            own = replace(wanted, held=wanted.held or granted)
+            # What was decided here counts more than a status, which may be older.
+            held = wanted.held if before is None else before == replace(wanted, held=True)
+            own = replace(wanted, held=held)
             problem = claims.conflict(own, (other for known, other in self._claims.items() if known != key))
             self._claims[key] = replace(own, held=problem is None)
             (self._waiting.discard if problem is None else self._waiting.add)(key)
             return problem
+
+    def holds(self, key: Key) -> bool:
+        """Whether a pipeline's claim was granted, by this process or, where that has not looked yet, by one before."""
+        with self._lock:
+            known = self._claims.get(key)
+            return known is not None and known.held
 
     def waiting(self) -> set[Key]:
         """The pipelines whose claim was not granted."""
@@ -68,11 +85,11 @@ class Memory:
             return set(self._waiting)
 
     def remember_created(self, key: Key, ids: Iterable[str]) -> None:
-        """These topics were created for the pipeline."""
+        """These topics were created for the pipeline, here or before."""
         self._of(key).created.update(ids)
 
     def created(self, key: Key) -> frozenset[str]:
-        """The ids of topics that were created for the pipeline by this process."""
+        """The ids of topics that were created for the pipeline, as far as this process knows."""
         return frozenset(self._of(key).created)
 
     def configs(self, key: Key) -> dict[str, tuple[float, Mapping[str, str]]]:
@@ -95,13 +112,21 @@ class Memory:
         """The Secrets were read."""
         self._of(key).secrets = (self._clock(), generation, found)
 
-    def model(self, key: Key) -> tuple[str, ModelStats] | None:
-        """The pod that was asked for its model, and its answer."""
-        return self._of(key).model
+    def asked_model(self, key: Key, pods: Container[str], seconds: float) -> bool:
+        """Whether one of these pods has told its model, or was asked in vain in the last ``seconds``."""
+        known = self._of(key).model
+        if known is None or known[1] not in pods:
+            return False
+        return known[2] is not None or self._clock() - known[0] < seconds
 
-    def remember_model(self, key: Key, pod: str, model: ModelStats) -> None:
-        """A pod has answered."""
-        self._of(key).model = (pod, model)
+    def model(self, key: Key) -> ModelStats | None:
+        """The model as a pod told it."""
+        known = self._of(key).model
+        return None if known is None else known[2]
+
+    def remember_model(self, key: Key, pod: str, model: ModelStats | None) -> None:
+        """A pod was asked."""
+        self._of(key).model = (self._clock(), pod, model)
 
     def forget_configs(self, key: Key) -> None:
         """Topics were changed."""

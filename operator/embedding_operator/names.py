@@ -51,6 +51,11 @@ def worker(pipeline: EmbeddingPipeline) -> str:
     return pipeline.metadata.name + _WORKER_SUFFIX
 
 
+def owner(name: str) -> str | None:
+    """The name of the pipeline that an object of this name belongs to."""
+    return name.removesuffix(_WORKER_SUFFIX) if name.endswith(_WORKER_SUFFIX) else None
+
+
 def labels(pipeline: EmbeddingPipeline) -> dict[str, str]:
     """The labels of every object that belongs to a pipeline."""
     return match_labels(pipeline) | {_MANAGED_BY: _OPERATOR}
@@ -66,6 +71,6 @@ def selector(pipeline: EmbeddingPipeline) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(match_labels(pipeline).items()))
 
 
-def owner(labels: Mapping[str, str]) -> str | None:
-    """The name of the pipeline that an object with these labels belongs to."""
+def owner_of_pod(labels: Mapping[str, str]) -> str | None:
+    """The name of the pipeline that a pod with these labels belongs to."""
     return labels.get(_INSTANCE)

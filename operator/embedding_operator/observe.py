@@ -52,13 +52,15 @@ class Observer:
             rate=self._memory.rate(key, progress, _RATE_SECONDS),
         )
 
-    def in_conflict(self, key: Key) -> bool:
-        """Whether another pipeline has the output topic or the group, as of the last look."""
-        return key in self._memory.waiting()
+    def holds_claim(self, key: Key) -> bool:
+        """Whether output topic and group are this pipeline's, as of the last look or the status before it."""
+        return self._memory.holds(key)
 
     def created(self, key: Key, pipeline: EmbeddingPipeline) -> frozenset[str]:
         """The ids of topics that were created for the pipeline, by its status and since it was written."""
-        return topics.created_ids(pipeline) | self._memory.created(key)
+        # A topic that is missing for a moment falls out of the status; it stays ours.
+        self._memory.remember_created(key, topics.created_ids(pipeline))
+        return self._memory.created(key)
 
     def secrets(self, key: Key, pipeline: EmbeddingPipeline) -> Secrets:
         """The Secrets that the pipeline names, read anew at each resync."""
@@ -99,14 +101,12 @@ class Observer:
     def _model(
         self, key: Key, pipeline: EmbeddingPipeline, secrets: Secrets, pods: tuple[Object, ...]
     ) -> ModelStats | None:
-        """What the first worker that is ready has loaded; it is asked once."""
+        """What the first worker that is ready has loaded; one that answers is asked once, the others at each resync."""
         ready = [pod for pod in pods if workers.is_ready(pod) and pod["status"].get("podIP")]
         if not ready or secrets.problem is not None:
             return None
-        known = self._memory.model(key)
-        if known is not None and known[0] in {pod["metadata"]["uid"] for pod in ready}:
-            return known[1]
-        model = ask(ready[0]["status"]["podIP"], http_token(pipeline, secrets))
-        if model is not None:
-            self._memory.remember_model(key, ready[0]["metadata"]["uid"], model)
-        return model
+        uids = [str(pod["metadata"]["uid"]) for pod in ready]
+        if not self._memory.asked_model(key, uids, self._settings.resync_seconds):
+            model = ask(ready[0]["status"]["podIP"], http_token(pipeline, secrets))
+            self._memory.remember_model(key, uids[0], model)
+        return self._memory.model(key)

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
 from pydantic import ValidationError
 
-from embedding_operator import events, names
+from embedding_operator import events, names, status
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError
 from embedding_operator.claims import claim
 from embedding_operator.cluster import Cluster, refusal
-from embedding_operator.conditions import Condition, conditions
+from embedding_operator.conditions import Condition, conditions, unreadable
 from embedding_operator.credentials import connection
 from embedding_operator.deletion import Deletion
 from embedding_operator.desired.state import desired_state
@@ -23,11 +23,13 @@ from embedding_operator.observed import Object, Observed, Problem
 from embedding_operator.plan import Plan, decide
 from embedding_operator.reasons import Reason
 from embedding_operator.settings import OperatorSettings
-from embedding_operator.status import status, worth_writing
 from embedding_operator.store import Key, Store
+from embedding_service.contract.problems import problems_of
 
 logger = logging.getLogger(__name__)
 
+# What the API server says of an object itself; the rest is about the request, and may be better the next time.
+_FINAL = frozenset({400, 403, 413, 422})
 # Figures are written at most so often.
 FIGURES_SECONDS = 10.0
 
@@ -79,16 +81,17 @@ class Reconciler:
         try:
             return self._reconcile(key, stored, EmbeddingPipeline.model_validate(stored))
         except ValidationError as error:
-            # Stored under a schema that was replaced since.
-            logger.error("%s/%s can't be read: %s", *key, error)
+            # Stored under a schema that was replaced since, or where its rules were not applied.
+            self._write_unreadable(key, stored, error)
             return self._settings.resync_seconds
         except NotFoundError:
             if self._cluster.get("EmbeddingPipeline", *key) is not None:
                 raise
-            self._store.drop_pipeline(key)
+            self._store.drop_pipeline(stored)
             return 0
 
     def _reconcile(self, key: Key, stored: Object, pipeline: EmbeddingPipeline) -> float | None:
+        self._memory.meet(key, pipeline.metadata.uid)
         if pipeline.metadata.deletion_timestamp is not None:
             return self._deletion.go_on(key, stored, pipeline)
         self._deletion.set_finalizer(stored, pipeline)
@@ -103,8 +106,8 @@ class Reconciler:
 
     def _act(self, key: Key, observed: Observed, plan: Plan) -> tuple[Observed, bool]:
         """Do what is planned. Returns what was refused with what was observed, and whether to look again at once."""
-        topic_problem, changed = self._change_topics(key, observed, plan)
-        if changed:
+        topic_problem, created = self._change_topics(key, observed, plan)
+        if created:
             return observed, True
         rejected = None
         try:
@@ -112,14 +115,18 @@ class Reconciler:
         except NotFoundError:
             raise
         except DynamicApiError as error:
-            # 4xx but for conflicts: the API server's final word about an object.
-            if error.status == 409 or error.status >= 500:
+            if error.status not in _FINAL:
                 raise
-            rejected = Problem(Reason.REJECTED, f"the API server refuses an object of this pipeline: {refusal(error)}")
+            message = f"the API server refuses an object of this pipeline: {refusal(error)}"
+            advice = "change the spec that it comes from, or what the namespace allows"
+            rejected = Problem(Reason.REJECTED, f"{message}; {advice}")
+        # As they are now, or a status would call ready what was changed a moment ago.
+        objects, pods = self._store.owned(key)
+        observed = replace(observed, objects=objects, pods=pods)
         return replace(observed, topic_problem=topic_problem, rejected=rejected), False
 
     def _change_topics(self, key: Key, observed: Observed, plan: Plan) -> tuple[Problem | None, bool]:
-        """Do what is planned at the brokers. Returns what was refused, and whether something was done."""
+        """Do what is planned at the brokers. Returns what was refused, and whether topics were created."""
         if not plan.topics:
             return None, False
         client = self._brokers.client(connection(observed.pipeline, observed.secrets))
@@ -131,9 +138,9 @@ class Reconciler:
             return error.problem, False
         for name in created:
             events.created_topic(self._cluster, observed.pipeline, name)
-        done = bool(created) or bool(plan.topics.grow) or bool(plan.topics.alter)
         self._memory.forget_configs(key)
-        return problem, done and problem is None
+        # Only for new topics: what brokers alter to something else than was asked for would be looked at without end.
+        return problem, bool(created) and problem is None
 
     def _change_objects(self, observed: Observed, plan: Plan) -> None:
         live = observed.objects.get("Deployment")
@@ -145,15 +152,27 @@ class Reconciler:
             metadata = observed.pipeline.metadata
             self._cluster.scale(metadata.namespace, names.worker(observed.pipeline), plan.scale)
 
+    def _write_unreadable(self, key: Key, stored: Object, error: ValidationError) -> None:
+        found = problems_of(error, EmbeddingPipeline, frozenset())
+        told = unreadable("; ".join(f"{problem.key.lstrip('.')}: {problem.text}" for problem in found))
+        before = stored.get("status") or {}
+        wanted = status.unreadable(stored, told, _now())
+        if wanted != before:
+            logger.error("%s/%s can't be read: %s", *key, told.message)
+            self._store.put_pipeline(self._cluster.write_status(*key, before, wanted))
+
     def _write_status(self, key: Key, observed: Observed, found: tuple[Condition, ...]) -> None:
         metadata = observed.pipeline.metadata
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        wanted = status(observed, found, now)
+        wanted = status.status(observed, found, _now())
         before = observed.status
         due = self._memory.figures_due(key, FIGURES_SECONDS)
-        if not worth_writing(before, wanted, figures_due=due):
+        if not status.worth_writing(before, wanted, figures_due=due):
             return
         written = self._cluster.write_status(metadata.namespace, metadata.name, before, wanted)
         self._store.put_pipeline(written)
         self._memory.wrote_figures(key)
         events.transitions(self._cluster, observed.pipeline, before, found)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,7 +6,7 @@ from typing import Any
 from embedding_operator import names, topics
 from embedding_operator.conditions import Condition
 from embedding_operator.durations import duration
-from embedding_operator.observed import Kafka, Observed
+from embedding_operator.observed import Kafka, Object, Observed
 
 # What changes by itself while records flow.
 FIGURES = frozenset({"lag", "messagesPerSecond", "caughtUpIn", "deadLetters"})
@@ -18,13 +18,20 @@ def status(observed: Observed, found: tuple[Condition, ...], now: str) -> dict[s
     live = observed.objects.get("Deployment", {}).get("status", {})
     values = {
         "observedGeneration": pipeline.metadata.generation,
-        "conditions": [_stored(condition, observed, now) for condition in found],
+        "conditions": _stored(found, observed.status, pipeline.metadata.generation, now),
         "replicas": live.get("replicas", 0),
         "availableReplicas": live.get("availableReplicas", 0),
         "selector": names.selector(pipeline),
         **_model(observed),
     }
     return values | (_kafka(observed, observed.kafka) if isinstance(observed.kafka, Kafka) else _kept(observed))
+
+
+def unreadable(stored: Object, found: Condition, now: str) -> dict[str, Any]:
+    """The status of a stored pipeline that can't be read: what was said of it before, but for what may be wrong now."""
+    before, generation = stored.get("status") or {}, stored["metadata"]["generation"]
+    conditions = _stored((found,), before, generation, now)
+    return _without_figures(before) | {"observedGeneration": generation, "conditions": conditions}
 
 
 def worth_writing(before: Mapping[str, Any], after: Mapping[str, Any], *, figures_due: bool) -> bool:
@@ -38,17 +45,19 @@ def _without_figures(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in FIGURES}
 
 
-def _stored(condition: Condition, observed: Observed, now: str) -> dict[str, Any]:
-    before = next((old for old in observed.status.get("conditions", ()) if old["type"] == condition.type), None)
-    same = before is not None and before["status"] == condition.status
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "reason": str(condition.reason),
-        "message": condition.message,
-        "observedGeneration": observed.pipeline.metadata.generation,
-        "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else now,
-    }
+def _stored(found: tuple[Condition, ...], before: Mapping[str, Any], generation: int, now: str) -> list[dict[str, Any]]:
+    since = {(old["type"], old["status"]): old["lastTransitionTime"] for old in before.get("conditions", ())}
+    return [
+        {
+            "type": condition.type,
+            "status": condition.status,
+            "reason": str(condition.reason),
+            "message": condition.message,
+            "observedGeneration": generation,
+            "lastTransitionTime": since.get((condition.type, condition.status), now),
+        }
+        for condition in found
+    ]
 
 
 def _kafka(observed: Observed, kafka: Kafka) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from embedding_operator.observed import Object
 
 # Namespace and name of a pipeline.
 Key = tuple[str, str]
+_LONGEST_MEMORY = 1000
 
 
 class Store:
@@ -18,19 +19,25 @@ class Store:
         self._pipelines: dict[Key, Object] = {}
         # By pipeline, then by kind and name.
         self._owned: defaultdict[Key, dict[tuple[str, str], Object]] = defaultdict(dict)
+        # By uid: the version that said it's gone. An answer to a write of ours may come after that news.
+        self._gone: dict[str, int] = {}
 
     def put_pipeline(self, pipeline: Object) -> Key:
         """Remember a pipeline, unless a newer state of it is known."""
         key = (pipeline["metadata"]["namespace"], pipeline["metadata"]["name"])
         with self._lock:
-            if not _is_older(pipeline, self._pipelines.get(key)):
+            if not self._is_old(pipeline, self._pipelines.get(key)):
                 self._pipelines[key] = pipeline
         return key
 
-    def drop_pipeline(self, key: Key) -> None:
-        """Forget a pipeline; its objects go when they are gone."""
+    def drop_pipeline(self, pipeline: Object) -> Key:
+        """Forget a pipeline, but none that was made under its name since; its objects go when they are gone."""
+        key = (pipeline["metadata"]["namespace"], pipeline["metadata"]["name"])
         with self._lock:
-            self._pipelines.pop(key, None)
+            self._remember_gone(pipeline)
+            if _is_same(pipeline, self._pipelines.get(key)):
+                del self._pipelines[key]
+        return key
 
     def pipeline(self, key: Key) -> Object | None:
         """The pipeline as it was last seen."""
@@ -44,25 +51,30 @@ class Store:
 
     def put(self, kind: str, found: Object) -> Key | None:
         """Remember an object of a pipeline; returns whose it is."""
-        key = _owner(found)
+        key = _owner(kind, found)
         if key is None:
             return None
         slim(found)
         place = (kind, found["metadata"]["name"])
         with self._lock:
-            if not _is_older(found, self._owned[key].get(place)):
+            if not self._is_old(found, self._owned.get(key, {}).get(place)):
                 self._owned[key][place] = found
         return key
 
     def drop(self, kind: str, found: Object) -> Key | None:
         """Forget an object of a pipeline; returns whose it was."""
-        key = _owner(found)
+        key = _owner(kind, found)
         if key is None:
             return None
+        place = (kind, found["metadata"]["name"])
         with self._lock:
-            self._owned[key].pop((kind, found["metadata"]["name"]), None)
-            if not self._owned[key]:
-                del self._owned[key]
+            if kind != "Pod":
+                self._remember_gone(found)
+            owned = self._owned.get(key, {})
+            if _is_same(found, owned.get(place)):
+                del owned[place]
+            if not owned:
+                self._owned.pop(key, None)
         return key
 
     def owned(self, key: Key) -> tuple[dict[str, Object], tuple[Object, ...]]:
@@ -71,6 +83,18 @@ class Store:
             found = dict(self._owned.get(key, {}))
         pods = tuple(known for (kind, _), known in sorted(found.items()) if kind == "Pod")
         return {kind: known for (kind, _), known in found.items() if kind != "Pod"}, pods
+
+    def _remember_gone(self, found: Object) -> None:
+        self._gone[found["metadata"]["uid"]] = _version(found)
+        if len(self._gone) > _LONGEST_MEMORY:
+            del self._gone[next(iter(self._gone))]
+
+    def _is_old(self, found: Object, known: Object | None) -> bool:
+        """Whether a state is older than what is known."""
+        version = _version(found)
+        if version <= self._gone.get(found["metadata"]["uid"], -1):
+            return True
+        return known is not None and _is_same(found, known) and version < _version(known)
 
 
 def slim(found: Object) -> None:
@@ -84,14 +108,17 @@ def slim(found: Object) -> None:
         found["metadata"]["managedFields"] = kept
 
 
-def _owner(found: Object) -> Key | None:
+def _owner(kind: str, found: Object) -> Key | None:
     metadata = found["metadata"]
-    name = names.owner(metadata.get("labels") or {})
+    # Objects by their names: labels can be edited, and copies have them too.
+    name = names.owner_of_pod(metadata.get("labels") or {}) if kind == "Pod" else names.owner(metadata["name"])
     return None if name is None else (metadata["namespace"], name)
 
 
-def _is_older(found: Object, known: Object | None) -> bool:
-    """Whether a state is older than the one that is known; resource versions are numbers that grow."""
-    if known is None or known["metadata"].get("uid") != found["metadata"].get("uid"):
-        return False
-    return int(found["metadata"]["resourceVersion"]) < int(known["metadata"]["resourceVersion"])
+def _version(found: Object) -> int:
+    # The API server's versions are numbers that grow.
+    return int(found["metadata"]["resourceVersion"])
+
+
+def _is_same(found: Object, known: Object | None) -> bool:
+    return known is not None and known["metadata"]["uid"] == found["metadata"]["uid"]

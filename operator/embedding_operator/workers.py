@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable
 
+from embedding_operator import names
 from embedding_operator.observed import Object, Problem
 from embedding_operator.reasons import Reason
 from embedding_service.contract.reasons import TerminationReason, parse_termination
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NOT_STARTED = frozenset({"ContainerCannotRun", "StartError"})
 # Reasons of a worker that are about its model; the others are about the worker as a whole.
 MODEL_REASONS = frozenset(
     {
@@ -62,12 +64,19 @@ def _container_problem(status: Object) -> Problem | None:
         said = f"the image '{status.get('image', '')}' can't be pulled: {message or reason}"
         return Problem(Reason.IMAGE_PULL_FAILED, f"{said}; check spec.worker.image and spec.worker.imagePullSecrets")
     if reason in _CONFIG:
-        return Problem(Reason.CONTAINER_CONFIG_ERROR, f"the container can't be started: {message or reason}")
+        return _not_started(message or reason)
     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
-    return None if ended is None else _termination(ended, status.get("restartCount", 0))
+    if ended is not None and ended.get("reason") in _NOT_STARTED:
+        return _not_started(ended.get("message") or ended["reason"])
+    return None if ended is None else _termination(ended)
 
 
-def _termination(ended: Object, restarts: int) -> Problem | None:
+def _not_started(said: str) -> Problem:
+    advice = "check spec.worker (image, env, runtimeClassName) and the Secrets that the pipeline names"
+    return Problem(Reason.CONTAINER_CONFIG_ERROR, f"the container can't be started: {said}; {advice}")
+
+
+def _termination(ended: Object) -> Problem | None:
     if ended.get("reason") == "OOMKilled":
         advice = "raise spec.worker.resources.limits.memory, or use a smaller model"
         return Problem(TerminationReason.OUT_OF_MEMORY, f"a worker was killed for its memory; {advice}")
@@ -76,36 +85,45 @@ def _termination(ended: Object, restarts: int) -> Problem | None:
         return Problem(told[0], _in_words_of_the_resource(told[1]))
     if ended.get("exitCode", 0) == 0:
         return None
+    # How often is no part of it: each new number would be a change of the condition.
     advice = "read its log with kubectl logs --previous"
-    return Problem(
-        Reason.CRASH_LOOP, f"a worker ended with exit code {ended['exitCode']}, {restarts} restarts; {advice}"
-    )
+    return Problem(Reason.CRASH_LOOP, f"a worker ended with exit code {ended['exitCode']}; {advice}")
 
 
-# Keys of the workers' configuration by the fields that they come from.
+# Where a worker found a key that it names.
+_FILE = f"{names.CONFIG_DIRECTORY}/{names.CONFIG_FILE}: "
+# Keys and variables of the workers' configuration by the fields that they come from.
 _FIELDS = {
     "kafka.bootstrap_servers": "spec.kafka.bootstrapServers",
     "kafka.input_topic": "spec.input.topic",
     "kafka.output_topic": "spec.output.topic",
     "kafka.dead_letter_topic": "spec.deadLetter.topic",
     "kafka.consumer_group": "spec.input.consumerGroup",
+    "kafka.tls": "spec.kafka.tls.enabled",
     "kafka.tls_ca_file": "spec.kafka.tls.caSecret",
+    "kafka.tls_certificate_file": "spec.kafka.tls.clientCertificateSecret",
+    "kafka.tls_key_file": "spec.kafka.tls.clientCertificateSecret",
+    "kafka.sasl_mechanism": "spec.kafka.sasl.mechanism",
+    "EMBEDDING_KAFKA__SASL_USERNAME": "spec.kafka.sasl.credentialsSecret",
+    "EMBEDDING_KAFKA__SASL_PASSWORD": "spec.kafka.sasl.credentialsSecret",
+    "EMBEDDING_HTTP__TOKEN": "spec.http.tokenSecret",
     "model.name": "spec.model.name",
     "model.device": "spec.model.device",
     "model.revision": "spec.model.revision",
     "model.max_length": "spec.model.maxLength",
-    "model.change_policy": "spec.model.changePolicy",
 }
 
 
 def _in_words_of_the_resource(message: str) -> str:
     """A worker names the keys of its own configuration; a person has the manifest before them."""
     pattern = "|".join(re.escape(key) for key in _FIELDS)
-    return re.sub(rf"\b({pattern})\b", lambda found: _FIELDS[found.group()], message)
+    return re.sub(rf"(?<!spec\.)\b({pattern})\b", lambda found: _FIELDS[found.group()], message.replace(_FILE, ""))
 
 
 def _forbidden(deployment: Object | None) -> Problem | None:
     failure = _condition(deployment or {}, "ReplicaFailure")
     if failure.get("status") != "True":
         return None
-    return Problem(Reason.PODS_FORBIDDEN, f"pods can't be created: {failure.get('message', failure.get('reason', ''))}")
+    said = failure.get("message", failure.get("reason", ""))
+    advice = "change spec.worker, or what the namespace allows"
+    return Problem(Reason.PODS_FORBIDDEN, f"pods can't be created: {said}; {advice}")

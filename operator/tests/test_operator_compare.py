@@ -285,7 +285,7 @@ def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 LEAVES = [path for path in leaves(BUILT["Deployment"]) if path not in {("apiVersion",), ("kind",)}]
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)).replace("/", "-"))
 def test_found_is_another_value_of(path: tuple[Any, ...]) -> None:
     live = stored(BUILT["Deployment"])
     parent: Any = live

@@ -43,3 +43,13 @@ def test_object_names_are_dns_labels_for_every_name_that_is_allowed(length: int)
 
 def test_label_values_are_legal_for_every_name_that_is_allowed() -> None:
     assert all(len(value) <= 63 for value in names.labels(pipeline(name="n" * 45)).values())
+
+
+def test_an_object_tells_by_its_name_whose_it_is() -> None:
+    assert names.owner(names.worker(pipeline())) == "articles"
+    assert names.owner("articles") is None
+
+
+def test_a_pod_tells_by_its_labels_whose_it_is() -> None:
+    assert names.owner_of_pod(names.labels(pipeline())) == "articles"
+    assert names.owner_of_pod({}) is None

@@ -1,0 +1,321 @@
+"""What is said of a pipeline: each condition with its reason, and a message that says what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from embedding_operator.conditions import Condition, conditions, unreadable
+from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
+from embedding_operator.reasons import Reason
+from embedding_service.contract.broker_trouble import TroubleReason
+from embedding_service.contract.reasons import TerminationReason
+from embedding_service.contract.stats import ModelStats
+from operator_objects import container, kafka, observed, pipeline, planned, pod, rolled_out, topic
+
+CONFLICT = Problem(Reason.CONFLICT, "output topic 'out' belongs to pipeline search/b; name another")
+MISSING = Problem(Reason.SECRET_MISSING, "there is no Secret 's' in namespace 'search'; create it")
+UNREACHABLE = Problem(TroubleReason.BROKER_UNREACHABLE, "Kafka: no broker answers")
+REFUSED = Problem(Reason.TOPIC_REFUSED, "topic 'out' can't be created: Kafka refuses: no")
+REJECTED = Problem(Reason.REJECTED, "the API server refuses an object of this pipeline: no")
+MODEL = ModelStats(name="loaded/model", source="hub", path="/", dimension=1, max_length=1, device="cpu", contract="c")
+
+
+def told(found: Observed) -> Mapping[str, Condition]:
+    """The conditions by their types."""
+    return {condition.type: condition for condition in conditions(found, planned(found))}
+
+
+def deployment(count: int = 2, /, **status: Any) -> dict[str, Object]:
+    """The workers' Deployment of a pipeline of two workers, with another status."""
+    live = rolled_out(pipeline(replicas=2), count)
+    live["status"] |= status
+    return {"objects": dict(observed(pipeline(replicas=2)).objects) | {"Deployment": live}}
+
+
+def failing(reason: str, message: str) -> Object:
+    """A pod whose worker ended for a reason of its own."""
+    return pod("failing", **container(lastState={"terminated": {"exitCode": 1, "message": f"{reason}: {message}"}}))
+
+
+def two(**others: Any) -> Observed:
+    return observed(pipeline(replicas=2), **others)
+
+
+UNMANAGED = pipeline(topics={"manage": False})
+IMAGE = container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}})
+NO_NODE: Object = {
+    "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}]
+}
+NO_CONFIG = container(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no Secret"}})
+CRASHED = container(lastState={"terminated": {"exitCode": 139}})
+NO_POD: Object = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}
+
+# What was found → the condition, its status, reason, and what its message holds.
+SAID: dict[str, tuple[Observed, str, str, str, str]] = {
+    "all is well": (observed(), "Ready", "True", Reason.READY, "texts are embedded as they come"),
+    "all topics are there": (observed(), "TopicsReady", "True", Reason.TOPICS_READY, "all topics are there"),
+    "topics are being made": (
+        observed(kafka=kafka(topic("in"))),
+        *("TopicsReady", "False", Reason.CREATING_TOPICS, "creating 'out', 'out-deadletter'"),
+    ),
+    "topics are missing that others make": (
+        observed(UNMANAGED, kafka=kafka(topic("out"))),
+        *("TopicsReady", "False", Reason.TOPIC_MISSING),
+        "missing: 'in', 'out-deadletter'; create them, or set spec.topics.manage to true",
+    ),
+    "topics are missing in a conflict": (
+        observed(kafka=kafka(topic("in"), topic("out")), conflict=CONFLICT),
+        *("TopicsReady", "False", Reason.TOPIC_MISSING, "missing: 'out-deadletter'; created after the conflict"),
+    ),
+    "the brokers refuse a topic": (
+        observed(kafka=kafka(topic("in")), topic_problem=REFUSED),
+        *("TopicsReady", "False", Reason.TOPIC_REFUSED, REFUSED.message),
+    ),
+    "there are more workers than partitions": (
+        observed(pipeline(replicas=5)),
+        *("TopicsReady", "False", Reason.TOO_FEW_PARTITIONS),
+        (
+            "input topic 'in' has 3 partitions for 5 workers: 2 are idle; set spec.replicas to 3 or less, or give the topic "
+            "more partitions"
+        ),
+    ),
+    "the brokers don't answer": (
+        observed(kafka=UNREACHABLE),
+        *("TopicsReady", "Unknown", TroubleReason.BROKER_UNREACHABLE, UNREACHABLE.message),
+    ),
+    "a Secret is missing": (
+        observed(secrets=Secrets(problem=MISSING), kafka=MISSING),
+        *("WorkersReady", "False", Reason.SECRET_MISSING, MISSING.message),
+    ),
+    "another pipeline has the topic": (
+        observed(conflict=CONFLICT),
+        *("WorkersReady", "False", Reason.CONFLICT, CONFLICT.message),
+    ),
+    "the pipeline is paused": (
+        observed(pipeline(paused=True)),
+        *("WorkersReady", "False", Reason.PAUSED, "spec.paused is true: no worker runs; topics and offsets stay"),
+    ),
+    "no worker is wanted": (
+        observed(pipeline(replicas=0)),
+        *("WorkersReady", "False", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker runs"),
+    ),
+    "the API server refuses an object": (
+        observed(rejected=REJECTED),
+        *("WorkersReady", "False", Reason.REJECTED, REJECTED.message),
+    ),
+    "a worker is ready": (observed(), "WorkersReady", "True", Reason.WORKERS_READY, "1 worker is ready"),
+    "workers are ready": (two(), "WorkersReady", "True", Reason.WORKERS_READY, "2 workers are ready"),
+    "the pods are refused": (
+        two(**deployment(**NO_POD), pods=()),
+        *("WorkersReady", "False", Reason.PODS_FORBIDDEN, "pods can't be created: exceeded quota; change spec.worker"),
+    ),
+    "no node has a GPU": (
+        observed(pods=(pod(**NO_NODE),)),
+        *("WorkersReady", "False", Reason.UNSCHEDULABLE, "no node takes a worker: no GPU; free or add a node"),
+    ),
+    "the image can't be pulled": (
+        observed(pods=(pod(**IMAGE),)),
+        *("WorkersReady", "False", Reason.IMAGE_PULL_FAILED, "can't be pulled: no such image; check spec.worker.image"),
+    ),
+    "the container can't be started": (
+        observed(pods=(pod(**NO_CONFIG),)),
+        *("WorkersReady", "False", Reason.CONTAINER_CONFIG_ERROR, "can't be started: no Secret; check spec.worker"),
+    ),
+    "a worker crashes": (
+        observed(pods=(pod(**CRASHED),)),
+        *("WorkersReady", "False", Reason.CRASH_LOOP, "exit code 139; read its log with kubectl logs --previous"),
+    ),
+    "the Deployment isn't there yet": (
+        observed(objects={}, pods=()),
+        *("WorkersReady", "False", Reason.PROGRESSING, "the workers' Deployment is yet to be created"),
+    ),
+    "the Deployment's controller hasn't seen a change yet": (
+        two(**deployment(observedGeneration=0)),
+        *("WorkersReady", "False", Reason.PROGRESSING, "the workers' Deployment was just changed"),
+    ),
+    "the number of workers has just been changed": (
+        two(**deployment(1)),
+        *("WorkersReady", "False", Reason.PROGRESSING, "the workers' Deployment was just changed"),
+    ),
+    "former workers are still there": (
+        two(**deployment(replicas=3)),
+        *("WorkersReady", "False", Reason.PROGRESSING, "1 of the former workers are still there"),
+    ),
+    "workers are being replaced": (
+        two(**deployment(updatedReplicas=1)),
+        *("WorkersReady", "False", Reason.PROGRESSING, "1 of 2 workers are of the current configuration"),
+    ),
+    "workers are starting": (
+        two(**deployment(availableReplicas=1)),
+        *("WorkersReady", "False", Reason.PROGRESSING, "1 of 2 workers are ready; the others start, load the model"),
+    ),
+    "workers wait for a topic": (
+        two(**deployment(0), pods=(), kafka=kafka(topic("in"))),
+        *("WorkersReady", "False", Reason.PROGRESSING),
+        "0 of 2 workers run; the others are started once the brokers answer and have all topics",
+    ),
+    "workers wait for the brokers": (
+        two(objects={}, pods=(), kafka=UNREACHABLE),
+        *("WorkersReady", "False", Reason.PROGRESSING),
+        "0 of 2 workers run; the others are started once the brokers answer and have all topics",
+    ),
+    "workers that run go on without the brokers": (
+        two(kafka=UNREACHABLE),
+        *("WorkersReady", "True", Reason.WORKERS_READY, "2 workers are ready"),
+    ),
+    "the model is loaded": (observed(model=MODEL), "ModelReady", "True", Reason.MODEL_LOADED, "loaded/model is loaded"),
+    "the model is loaded, and no worker can be asked": (
+        observed(),
+        *("ModelReady", "True", Reason.MODEL_LOADED, "the model is loaded"),
+    ),
+    "no worker runs": (
+        observed(pods=()),
+        *("ModelReady", "Unknown", Reason.NO_WORKERS, "no worker has loaded the model yet"),
+    ),
+    "a worker runs and is not ready": (
+        observed(pods=(pod(),)),
+        *("ModelReady", "Unknown", Reason.NO_WORKERS, "no worker has loaded the model yet"),
+    ),
+    "all is embedded": (
+        observed(),
+        *("CaughtUp", "True", Reason.CAUGHT_UP, "every record of the input topic is embedded"),
+    ),
+    "records wait": (
+        observed(kafka=kafka(lag=7)),
+        *("CaughtUp", "False", Reason.BEHIND, "records wait to be embedded; status.lag says how many"),
+    ),
+    "the group's offsets aren't known": (
+        observed(kafka=kafka(lag=None)),
+        *("CaughtUp", "Unknown", Reason.UNKNOWN, "the brokers don't say how far the workers are"),
+    ),
+    "how far it is isn't known": (
+        observed(kafka=UNREACHABLE),
+        *("CaughtUp", "Unknown", Reason.UNKNOWN, "the brokers don't say how far the workers are"),
+    ),
+    "how far another pipeline is": (
+        observed(conflict=CONFLICT),
+        *("CaughtUp", "Unknown", Reason.CONFLICT, CONFLICT.message),
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "kind", "status", "reason", "message"), SAID.values(), ids=SAID.keys())
+def test_where(found: Observed, kind: str, status: str, reason: str, message: str) -> None:
+    condition = told(found)[kind]
+    assert (condition.status, condition.reason) == (status, reason)
+    assert message in condition.message
+
+
+def test_each_reason_of_the_operator_is_in_the_table_but_those_of_pipelines_that_end_or_can_not_be_read() -> None:
+    assert {reason for _, _, _, reason, _ in SAID.values()} >= set(Reason) - {Reason.DELETING, Reason.INVALID}
+
+
+@pytest.mark.parametrize("found", [found for found, *_ in SAID.values()], ids=SAID.keys())
+def test_the_same_conditions_are_told_in_the_same_order_where(found: Observed) -> None:
+    types = [condition.type for condition in conditions(found, planned(found))]
+    assert types == ["Ready", "TopicsReady", "WorkersReady", "ModelReady", "CaughtUp"]
+
+
+@pytest.mark.parametrize("found", [found for found, *_ in SAID.values()], ids=SAID.keys())
+def test_ready_repeats_what_is_in_the_way_where(found: Observed) -> None:
+    ready, *parts = conditions(found, planned(found))
+    # Records that wait, and a model that nobody told of, are no trouble.
+    wrong = [
+        part for part in parts[:3] if part.status == "False" or (part.status, part.type) == ("Unknown", "TopicsReady")
+    ]
+    assert ready.status == ("False" if wrong else "True")
+    if wrong:
+        assert (ready.reason, ready.message) in {(part.reason, part.message) for part in wrong}
+
+
+@pytest.mark.parametrize("reason", TerminationReason)
+def test_a_worker_that_says_why_it_ended_is_repeated_in_workers_ready_and_ready(reason: TerminationReason) -> None:
+    found = told(observed(pods=(failing(reason, "why"),)))
+    for kind in ("WorkersReady", "Ready"):
+        assert (found[kind].status, found[kind].reason, found[kind].message) == ("False", reason, "why")
+
+
+OF_THE_MODEL = ["ModelNotFound", "ModelLoadFailed", "ModelMismatch", "DeviceUnavailable"]
+
+
+@pytest.mark.parametrize("reason", OF_THE_MODEL)
+def test_a_worker_that_ended_for_its_model_is_repeated_in_model_ready(reason: str) -> None:
+    condition = told(observed(pods=(failing(reason, "why"),)))["ModelReady"]
+    assert (condition.status, condition.reason, condition.message) == ("False", reason, "why")
+
+
+@pytest.mark.parametrize("reason", OF_THE_MODEL)
+def test_workers_with_the_model_before_do_not_hide_that_the_new_one_can_not_be_loaded(reason: str) -> None:
+    found = told(two(pods=(pod("w-1", ready=True), failing(reason, "why")), model=MODEL))
+    assert [(found[kind].status, found[kind].reason) for kind in ("Ready", "ModelReady")] == [("False", reason)] * 2
+
+
+@pytest.mark.parametrize("reason", sorted(set(TerminationReason) - set(OF_THE_MODEL)))
+def test_a_worker_that_ended_for_something_else_says_nothing_of_the_model(reason: str) -> None:
+    assert told(observed(pods=(failing(reason, "why"),)))["ModelReady"].status == "Unknown"
+
+
+# What is in the way, the first thing first; each is there together with all that come after it.
+PRECEDENCE: list[tuple[str, dict[str, Any]]] = [
+    (Reason.CONFLICT, {"conflict": CONFLICT}),
+    (Reason.SECRET_MISSING, {"secrets": Secrets(problem=MISSING)}),
+    (Reason.TOPIC_REFUSED, {"topic_problem": REFUSED}),
+    (TerminationReason.MODEL_NOT_FOUND, {"pods": (failing("ModelNotFound", "why"),)}),
+    (Reason.PROGRESSING, {"objects": {}}),
+]
+
+
+@pytest.mark.parametrize("place", range(len(PRECEDENCE)), ids=[str(reason) for reason, _ in PRECEDENCE])
+def test_ready_says_first_what_a_person_would_look_for_first(place: int) -> None:
+    found: dict[str, Any] = {}
+    for _, others in reversed(PRECEDENCE[place:]):
+        found |= others
+    assert told(observed(**found))["Ready"].reason == PRECEDENCE[place][0]
+
+
+@pytest.mark.parametrize("others", [others for _, others in PRECEDENCE], ids=[str(reason) for reason, _ in PRECEDENCE])
+def test_a_pause_comes_before(others: dict[str, Any]) -> None:
+    assert told(observed(pipeline(paused=True), **others))["Ready"].reason == Reason.PAUSED
+
+
+def test_brokers_that_do_not_answer_are_in_the_way_though_workers_are_ready() -> None:
+    ready = told(observed(kafka=UNREACHABLE))["Ready"]
+    assert (ready.status, ready.reason) == ("False", TroubleReason.BROKER_UNREACHABLE)
+
+
+def test_a_backlog_is_not_in_the_way() -> None:
+    assert told(observed(kafka=kafka(lag=1_000_000)))["Ready"].status == "True"
+
+
+@pytest.mark.parametrize("lag", [1, 1_000_000])
+def test_how_long_the_backlog_is_does_not_change_the_condition(lag: int) -> None:
+    assert told(observed(kafka=kafka(lag=lag)))["CaughtUp"] == told(observed(kafka=kafka(lag=7)))["CaughtUp"]
+
+
+@pytest.mark.parametrize("restarts", [1, 9])
+def test_how_often_a_worker_crashed_does_not_change_the_condition(restarts: int) -> None:
+    once, often = (
+        told(observed(pods=(pod(**container(**CRASHED["containerStatuses"][0] | {"restartCount": count})),)))
+        for count in (0, restarts)
+    )
+    assert once == often
+
+
+def test_a_partition_for_each_worker_is_enough() -> None:
+    assert told(observed(pipeline(replicas=3)))["TopicsReady"].status == "True"
+
+
+def test_a_pipeline_that_can_not_be_read_says_what_is_wrong_with_it() -> None:
+    told = unreadable("spec.output.topic: 'in': expected a topic other than input_topic")
+    assert told == Condition(
+        "Ready",
+        "False",
+        Reason.INVALID,
+        "spec.output.topic: 'in': expected a topic other than input_topic; change it, until then the pipeline stays as "
+        "it is",
+    )
+
+
+def test_without_topics_of_its_own_nothing_breaks() -> None:
+    assert told(observed(kafka=Kafka("cluster", {})))["TopicsReady"].reason == Reason.CREATING_TOPICS
