@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from embedding_service.contract.problems import SettingsError, problems_of
+from embedding_service.contract.problems import Problem, SettingsError, problems_of
 
 PREFIX = "EMBEDDING_OPERATOR_"
 
@@ -26,7 +26,9 @@ class OperatorSettings(BaseModel):
     worker_image: str = Field(min_length=1, description="the image of pipelines that name none")
     worker_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
-    resync_seconds: float = Field(default=60.0, ge=1, description="how often a pipeline is looked at, come what may")
+    resync_seconds: float = Field(
+        default=60.0, ge=1, le=86400, description="how often a pipeline is looked at, come what may"
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["console", "json"] = "console"
     http_port: int = Field(default=8080, ge=1, le=65535, description="probes and metrics")
@@ -43,7 +45,16 @@ def parse_settings(environ: Mapping[str, str]) -> OperatorSettings:
         return OperatorSettings.model_validate(given)
     except ValidationError as error:
         found = problems_of(error, OperatorSettings, frozenset())
-        raise SettingsError([f"{PREFIX}{problem.key.upper()}: {problem.text}" for problem in found]) from None
+        raise SettingsError([f"{_variable(problem.key)}: {_text(problem)}" for problem in found]) from None
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.upper()
+
+
+def _text(problem: Problem) -> str:
+    known = OperatorSettings.model_fields
+    return problem.text if problem.key in known else f"unknown; expected one of {', '.join(map(_variable, known))}"
 
 
 def _is_setting(variable: str, value: str) -> bool:

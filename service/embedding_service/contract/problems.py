@@ -41,7 +41,6 @@ _EXPECTED = {
     "string_type": "a string",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
-    "missing": "a value",
 }
 
 
@@ -61,6 +60,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], secret_keys: Abstract
     if detail["type"] == _RULE:
         context = detail["ctx"]
         return Problem(f"{key}.{context['key']}", f"{context['value']!r}: expected {context['expected']}")
+    if detail["type"] == "missing":
+        return Problem(key, "expected a value")
     shown = "********" if key in secret_keys else repr(detail["input"])
     return Problem(key, f"{shown}: expected {_expected(detail, model, location)}")
 
