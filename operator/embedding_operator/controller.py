@@ -74,7 +74,7 @@ class Controller:
     def seen(self, event: str | None, pipeline: Object) -> None:
         """Kopf saw a pipeline; ``event`` is ``DELETED``, another change, or unset for one that was there before."""
         key = self._store.drop_pipeline(pipeline) if event == "DELETED" else self._store.put_pipeline(pipeline)
-        self.metrics.pipelines.set(len(self._store.pipelines()))
+        self.metrics.pipelines.set(len(self._store))
         self._queue.add(key, 0)
 
     def ready(self) -> bool:

@@ -11,6 +11,8 @@ from embedding_operator.observed import Problem, Progress, Secrets
 from embedding_operator.store import Key
 from embedding_service.contract.stats import ModelStats
 
+Settled = tuple[int, str | None, Mapping[str, str]]
+
 
 @dataclass(slots=True)
 class _Known:
@@ -28,6 +30,8 @@ class _Known:
     # When a pod was asked, which, and its answer.
     model: tuple[float, str, ModelStats | None] | None = None
     figures_written: float | None = None
+    # Generation, checksum of the Secrets, and the versions of the objects by kind, when nothing had to be applied.
+    settled: Settled | None = None
 
 
 class Memory:
@@ -142,6 +146,14 @@ class Memory:
             known.rate = (progress.committed - before.committed) / (progress.at - before.at)
             known.progress = progress
         return known.rate
+
+    def settled(self, key: Key) -> Settled | None:
+        """The state in which the objects were last found to be right."""
+        return self._of(key).settled
+
+    def settle(self, key: Key, state: Settled) -> None:
+        """Nothing had to be applied."""
+        self._of(key).settled = state
 
     def figures_due(self, key: Key, seconds: float) -> bool:
         """Whether figures were last written at least ``seconds`` ago."""

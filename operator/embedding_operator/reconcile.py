@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 _FINAL = frozenset({400, 403, 413, 422})
 # Figures are written at most so often.
 FIGURES_SECONDS = 10.0
+# Where there are more pipelines than fit, each is looked at less often, up to the resync.
+_LOOKS_PER_SECOND = 50
 
 
 class Reconciler:
@@ -96,13 +98,27 @@ class Reconciler:
             return self._deletion.go_on(key, stored, pipeline)
         self._deletion.set_finalizer(stored, pipeline)
         observed = self._observer.observe(key, pipeline)
-        desired = desired_state(pipeline, self._settings, observed.secrets.checksum)
-        plan = decide(observed, desired)
+        plan = self._plan(key, observed)
         observed, again = self._act(key, observed, plan)
         if again:
             return 0
         self._write_status(key, observed, conditions(observed, plan))
-        return min(FIGURES_SECONDS, self._settings.resync_seconds)
+        return self._pause()
+
+    def _pause(self) -> float:
+        """Seconds until the next look at a pipeline of which nothing is heard meanwhile."""
+        return min(max(FIGURES_SECONDS, len(self._store) / _LOOKS_PER_SECOND), self._settings.resync_seconds)
+
+    def _plan(self, key: Key, observed: Observed) -> Plan:
+        """What is to be done. The objects are not built again where nothing has changed since they were right."""
+        versions = {kind: found["metadata"]["resourceVersion"] for kind, found in observed.objects.items()}
+        state = (observed.pipeline.metadata.generation, observed.secrets.checksum, versions)
+        if self._memory.settled(key) == state:
+            return decide(observed, ())
+        plan = decide(observed, desired_state(observed.pipeline, self._settings, observed.secrets.checksum))
+        if not plan.apply:
+            self._memory.settle(key, state)
+        return plan
 
     def _act(self, key: Key, observed: Observed, plan: Plan) -> tuple[Observed, bool]:
         """Do what is planned. Returns what was refused with what was observed, and whether to look again at once."""

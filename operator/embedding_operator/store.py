@@ -49,6 +49,10 @@ class Store:
         with self._lock:
             return list(self._pipelines.values())
 
+    def __len__(self) -> int:
+        """How many pipelines there are."""
+        return len(self._pipelines)
+
     def put(self, kind: str, found: Object) -> Key | None:
         """Remember an object of a pipeline; returns whose it is."""
         key = _owner(kind, found)
