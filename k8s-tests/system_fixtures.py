@@ -79,9 +79,14 @@ class System:
         pods: list[Object] = [pod for pod in json.loads(found)["items"] if "deletionTimestamp" not in pod["metadata"]]
         return pods[0]
 
-    def operator_log(self) -> str:
-        """What the operator says."""
-        return self.cluster.kubectl("logs", "--namespace", SYSTEM_NAMESPACE, OPERATOR, "--tail=-1").stdout
+    def operator_restarts(self) -> int:
+        """How often the operator's container has ended in its pod."""
+        return sum(status["restartCount"] for status in self.operator_pod()["status"]["containerStatuses"])
+
+    def operator_log(self, *, previous: bool = False) -> str:
+        """What the operator says, or what it said before its container ended."""
+        command = ("logs", "--namespace", SYSTEM_NAMESPACE, OPERATOR, "--tail=-1", f"--previous={previous}".lower())
+        return self.cluster.kubectl(*command).stdout
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ class Pipeline:
     def until(self, condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
         """Wait until something is so; says how the pipeline stands where it never is."""
         try:
-            wait_until(condition, seconds, what)
+            # Each look is a process of kubectl, which takes its time from the pods that are waited for.
+            wait_until(condition, seconds, what, interval=0.5)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self._account()}") from None
 
@@ -260,8 +266,13 @@ def system(
     cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump(_NAMESPACE))
     installed.upgrade()
     announce(f"Operator: installed by its chart after {time.monotonic() - started:.0f} s")
-    yield installed
-    _remove(cluster)
+    try:
+        yield installed
+        assert installed.operator_restarts() == 0, (
+            f"the operator ended by itself:\n{installed.operator_log(previous=True)}"
+        )
+    finally:
+        _remove(cluster)
 
 
 def _remove(cluster: Cluster) -> None:

@@ -2,14 +2,28 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from audit_requests import operators_log
+from cluster_fixtures import restricted_namespace
 from kafka_helpers import Record, delete_topics, produce, read_all, topic_names
-from system_fixtures import CHART, RELEASE, SYSTEM_NAMESPACE, Pipeline, Pipelines, System
+from system_fixtures import (
+    CHART,
+    RELEASE,
+    SYSTEM_NAMESPACE,
+    Object,
+    Pipeline,
+    Pipelines,
+    System,
+    pipelines_in,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -27,28 +41,30 @@ def restored(system: System) -> Iterator[System]:
 @pytest.fixture
 def running(restored: System, namespace: str) -> Iterator[Pipeline]:
     """A pipeline that has embedded a text."""
-    pipelines = Pipelines(restored, namespace)
-    pipeline = pipelines.apply("kept")
-    pipeline.wait_until_ready()
-    embeds(pipeline, "first")
-    yield pipeline
-    restored.upgrade()
-    pipeline.delete()
-    servers = restored.kafka.bootstrap_servers
-    delete_topics(servers, [name for name in topic_names(servers) if name.startswith(f"{namespace}.")])
+    with pipelines_in(restored, namespace) as pipelines:
+        pipeline = pipelines.apply("kept")
+        pipeline.wait_until_ready()
+        embeds(pipeline, "first")
+        yield pipeline
+        restored.upgrade()
+
+
+def feed(pipeline: Pipeline, identity: str) -> None:
+    value = json.dumps({"id": identity, "text": "a text"}).encode()
+    produce(pipeline.system.kafka.bootstrap_servers, [Record(f"{pipeline.namespace}.{pipeline.name}.in", value=value)])
+
+
+def embedded(pipeline: Pipeline) -> dict[str, float]:
+    """When the embedding of each text came out, in seconds of the epoch."""
+    topic = f"{pipeline.namespace}.{pipeline.name}.out"
+    messages = read_all(pipeline.system.kafka.bootstrap_servers, topic)
+    return {json.loads(message.value() or b"")["id"]: message.timestamp()[1] / 1000 for message in messages}
 
 
 def embeds(pipeline: Pipeline, identity: str) -> None:
     """Wait until a text that is written now has come out as a vector."""
-    servers, prefix = pipeline.system.kafka.bootstrap_servers, f"{pipeline.namespace}.{pipeline.name}"
-    produce(servers, [Record(f"{prefix}.in", value=json.dumps({"id": identity, "text": "a text"}).encode())])
-
-    def came_out() -> bool:
-        return any(
-            json.loads(message.value() or b"{}")["id"] == identity for message in read_all(servers, f"{prefix}.out")
-        )
-
-    pipeline.until(came_out, f"{identity} is not embedded")
+    feed(pipeline, identity)
+    pipeline.until(lambda: identity in embedded(pipeline), f"{identity} is not embedded")
 
 
 def worker_pods(pipeline: Pipeline) -> list[str]:
@@ -80,40 +96,134 @@ def test_helm_test_without_a_kafka_says_what_to_set(system: System) -> None:
     assert "test.kafka.bootstrapServers is not set, so there is no Kafka to test with; run: helm upgrade" in told
 
 
-def test_an_upgrade_to_a_changed_chart_brings_its_resource_definition_and_keeps_workers_running(
-    running: Pipeline, tmp_path: Path
-) -> None:
-    changed = shutil.copytree(CHART, tmp_path / "chart")
+def test_api_server_takes_the_pipeline_of_helm_test_with_every_value(system: System, namespace: str) -> None:
+    values = ("--values", str(CHART / "ci" / "every-value-values.yaml"), "--set", f"watchNamespaces={{{namespace}}}")
+    rendered = system.cluster.helm("template", "es", str(CHART), "--kube-version", "1.34.2", *values).stdout
+    documents = [one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "EmbeddingPipeline"]
+    created = system.cluster.kubectl(
+        *("create", "--dry-run=server", "--validate=strict", "--filename=-"), input=yaml.safe_dump_all(documents)
+    )
+    assert (created.stdout.count("\n"), created.stderr) == (1, "")
+
+
+def changed_chart(directory: Path) -> Path:
+    """The chart of another version, with a resource definition that differs."""
+    changed = shutil.copytree(CHART, directory / "chart")
     metadata = yaml.safe_load((changed / "Chart.yaml").read_text(encoding="utf-8"))
     metadata["version"] = metadata["appVersion"] = "0.9.0"
     (changed / "Chart.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
     definition = yaml.safe_load((changed / "files" / "crd.yaml").read_text(encoding="utf-8"))
     definition["spec"]["names"]["categories"].append("of-the-changed-chart")
     (changed / "files" / "crd.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    return changed
+
+
+@contextmanager
+def texts_flow(pipeline: Pipeline) -> Iterator[list[str]]:
+    """Write a text every now and then; gives their identities, complete after the block."""
+    over, identities = threading.Event(), list[str]()
+
+    def write() -> None:
+        while not over.wait(0.2):
+            identities.append(f"flowing-{len(identities)}")
+            feed(pipeline, identities[-1])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield identities
+    finally:
+        over.set()
+        writer.join()
+
+
+def away(pod: Object) -> tuple[float, float]:
+    """From when on the pod was there, and when the operator in it was ready, in seconds of the epoch."""
+    ready = next(one for one in pod["status"]["conditions"] if one["type"] == "Ready")
+    made, began = pod["metadata"]["creationTimestamp"], ready["lastTransitionTime"]
+    return datetime.fromisoformat(made).timestamp(), datetime.fromisoformat(began).timestamp()
+
+
+def test_an_upgrade_to_a_changed_chart_and_values_keeps_workers_embedding_while_the_operator_is_replaced(
+    running: Pipeline, tmp_path: Path
+) -> None:
     before, system = worker_pods(running), running.system
-
-    system.cluster.helm(
-        *("upgrade", RELEASE, str(changed), "--namespace", SYSTEM_NAMESPACE),
-        *("--values", str(system.values), "--wait", "--timeout", "3m"),
-    )
-
+    with texts_flow(running) as identities:
+        system.cluster.helm(
+            *("upgrade", RELEASE, str(changed_chart(tmp_path)), "--namespace", SYSTEM_NAMESPACE),
+            *("--values", str(system.values), "--set", "operator.resyncSeconds=7,operator.logLevel=DEBUG"),
+            *("--wait", "--timeout", "3m"),
+        )
     categories = system.cluster.kubectl("get", "crd", RESOURCE, "--output", "jsonpath={.spec.names.categories}").stdout
     assert "of-the-changed-chart" in categories
+    pod = system.operator_pod()
+    given = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+    assert given["EMBEDDING_OPERATOR_RESYNC_SECONDS"] == "7"
+    assert '"DEBUG"' in system.operator_log()
+
+    running.until(lambda: set(identities) <= embedded(running).keys(), "texts are missing")
+    # Before the new operator was ready, and after the former one had ended.
+    start, end = away(pod)
+    assert any(start <= at < end for identity, at in embedded(running).items() if identity in identities)
     running.wait_until_ready()
-    embeds(running, "after the upgrade")
     assert worker_pods(running) == before
+
+
+def takes_over_only_where_it_is_told_to(system: System, namespace: str) -> None:
+    """A release of another name finds the resource definition of the one before it."""
+    install = ("install", "other", str(CHART), "--namespace", namespace, "--dry-run=server")
+    refused = system.cluster.helm(*install, check=False)
+    assert refused.returncode == 1
+    assert f'CustomResourceDefinition "{RESOURCE}" in namespace "" exists and cannot be imported' in refused.stderr
+    assert "NOTES" in system.cluster.helm(*install, "--take-ownership").stdout
 
 
 def test_an_uninstall_leaves_pipelines_at_work_for_the_next_release_to_take_over(running: Pipeline) -> None:
     before, system = worker_pods(running), running.system
+    leaving = Pipelines(system, running.namespace).apply("leaving", replicas=0, topics={"deletionPolicy": "Delete"})
+    leaving.wait("WorkersReady", "False", "ScaledToZero")
     told = system.cluster.helm("uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait").stdout
     assert f"[CustomResourceDefinition] {RESOURCE}" in told
+    of_the_release = ("--all-namespaces", f"--selector=app.kubernetes.io/instance={RELEASE}", "--output=name")
+    kinds = "deployment,service,serviceaccount,role,rolebinding,clusterrole,clusterrolebinding"
+    assert system.cluster.kubectl("get", kinds, *of_the_release).stdout == ""
     embeds(running, "without an operator")
-    for kind in ("embp", "deployment", "configmap", "service"):
+    for kind in ("embp", "deployment", "configmap", "service", "poddisruptionbudget"):
         assert running.get(kind) is not None
+    takes_over_only_where_it_is_told_to(system, running.namespace)
+    # Its topics are to go with it, and nobody is there to delete them.
+    leaving.delete(wait=False)
+    assert leaving.get() is not None
 
     system.upgrade()
 
     running.wait_until_ready()
     embeds(running, "with the next operator")
     assert worker_pods(running) == before
+    leaving.until(lambda: leaving.get() is None, "it isn't deleted")
+    assert f"{leaving.namespace}.leaving.out" not in topic_names(system.kafka.bootstrap_servers)
+
+
+def test_an_operator_of_listed_namespaces_runs_the_pipelines_there_and_asks_for_nothing_elsewhere(
+    restored: System, namespace: str
+) -> None:
+    with (
+        restricted_namespace(restored.cluster, f"{namespace[:55]}-other") as other,
+        pipelines_in(restored, other) as elsewhere,
+        pipelines_in(restored, namespace) as here,
+    ):
+        restored.upgrade("--set", f"watchNamespaces={{{namespace}}}")
+        of_the_release = ("--selector", f"app.kubernetes.io/instance={RELEASE}", "--output=name")
+        assert "-operator" not in restored.cluster.kubectl("get", "clusterrole", *of_the_release).stdout
+        left_alone = elsewhere.apply("one", replicas=0)
+        looked_after = here.apply("one", replicas=0)
+        looked_after.wait("WorkersReady", "False", "ScaledToZero")
+        looked_after.kubectl("delete", "service", looked_after.worker)
+        looked_after.until(lambda: looked_after.get("service"), "the Service isn't repaired")
+        requests = operators_log(restored).requests()
+        assert {one.namespace for one in requests} == {namespace}
+        assert not any(one.denied for one in requests)
+        assert (left_alone.status, left_alone.get("deployment")) == ({}, None)
+
+        restored.upgrade()
+        left_alone.wait("WorkersReady", "False", "ScaledToZero")
