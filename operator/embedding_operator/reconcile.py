@@ -181,7 +181,8 @@ class Reconciler:
         metadata = observed.pipeline.metadata
         wanted = status.status(observed, found, _now())
         before = observed.status
-        due = self._memory.figures_due(key, FIGURES_SECONDS)
+        # Without a rate: what a process before this one wrote says more, and is most often still so.
+        due = observed.rate is not None and self._memory.figures_due(key, FIGURES_SECONDS)
         if not status.worth_writing(before, wanted, figures_due=due):
             return
         written = self._cluster.write_status(metadata.namespace, metadata.name, before, wanted)
