@@ -1,7 +1,7 @@
 """Events of a pipeline: what ``kubectl describe`` shows happened. Only of transitions."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,9 +33,9 @@ def transitions(
 _HARMLESS = frozenset({"Progressing", "CreatingTopics", "Paused", "ScaledToZero", "Deleting"})
 
 
-def created_topic(cluster: Cluster, pipeline: EmbeddingPipeline, topic: str) -> None:
-    """Tell that a topic was made."""
-    post(cluster, pipeline, "Normal", "TopicCreated", f"created topic '{topic}'")
+def created_topics(cluster: Cluster, pipeline: EmbeddingPipeline, topics: Iterable[str]) -> None:
+    """Tell that topics were made; in one event, since many pipelines may begin at once."""
+    post(cluster, pipeline, "Normal", "TopicCreated", f"created in Kafka: {', '.join(topics)}")
 
 
 def post(cluster: Cluster, pipeline: EmbeddingPipeline, kind: str, reason: str, message: str) -> None:

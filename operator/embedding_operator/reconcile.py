@@ -152,8 +152,8 @@ class Reconciler:
             client.change(plan.topics)
         except BrokersError as error:
             return error.problem, False
-        for name in created:
-            events.created_topic(self._cluster, observed.pipeline, name)
+        if created:
+            events.created_topics(self._cluster, observed.pipeline, created)
         self._memory.forget_configs(key)
         # Only for new topics: what brokers alter to something else than was asked for would be looked at without end.
         return problem, bool(created) and problem is None
