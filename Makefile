@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart serve test test-fast cluster-up cluster-env cluster-down lint format bench requirements clean
+.PHONY: help quickstart serve test test-fast cluster-up cluster-env cluster-down lint format bench bench-operator requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ format: $(VENV)/.installed ## Format the code.
 
 bench: $(VENV)/.installed ## Measure; the figures of docs/performance.md.
 	$(BIN)/python benchmarks/memory.py
+
+bench-operator: $(VENV)/.installed ## The same for the operator at 200 and 1,000 pipelines; as root, a quarter of an hour.
+	$(BIN)/python benchmarks/operator_scale.py
 
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make requirements"
 requirements: ## Pin every dependency with hashes, newest allowed versions (needs uv).
