@@ -52,10 +52,11 @@ def rolled_out(found: EmbeddingPipeline, replicas: int | None = None) -> Object:
 
 
 def pod(name: str = "w-1", *, ready: bool = False, created: str = "2026-01-02T03:04:05Z", **status: Any) -> Object:
-    """A worker's pod."""
+    """A worker's pod, of the template of ``pipeline()``."""
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    annotations = desired(pipeline())["Deployment"]["spec"]["template"]["metadata"]["annotations"]
     return {
-        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created},
+        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created, "annotations": annotations},
         "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions} | status,
     }
 

@@ -256,13 +256,15 @@ def test_a_worker_that_ended_for_something_else_says_nothing_of_the_model(reason
     assert told(observed(pods=(failing(reason, "why"),)))["ModelReady"].status == "Unknown"
 
 
+JUST_CHANGED = {"objects": dict(observed().objects) | {"Deployment": rolled_out(pipeline(), 0)}}
+
 # What is in the way, the first thing first; each is there together with all that come after it.
 PRECEDENCE: list[tuple[str, dict[str, Any]]] = [
     (Reason.CONFLICT, {"conflict": CONFLICT}),
     (Reason.SECRET_MISSING, {"secrets": Secrets(problem=MISSING)}),
     (Reason.TOPIC_REFUSED, {"topic_problem": REFUSED}),
     (TerminationReason.MODEL_NOT_FOUND, {"pods": (failing("ModelNotFound", "why"),)}),
-    (Reason.PROGRESSING, {"objects": {}}),
+    (Reason.PROGRESSING, JUST_CHANGED),
 ]
 
 

@@ -94,7 +94,10 @@ def test_variables_of_others_are_nothing_to_the_operator() -> None:
     assert parse_settings(IMAGE | {"EMBEDDING_KAFKA__TLS": "true", "PATH": "/bin"}) == parse_settings(IMAGE)
 
 
-@pytest.mark.parametrize("place", ["charts/embedding-service/templates/operator/_environment.tpl", "docs/install.md"])
+PLACES = {"the chart": "charts/embedding-service/templates/operator/_environment.tpl", "the docs": "docs/install.md"}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 def test_each_variable_and_no_other_stands_in(place: str) -> None:
     named = set(re.findall(rf"{PREFIX}[A-Z_]+", (ROOT / place).read_text(encoding="utf-8")))
     assert named == {PREFIX + name.upper() for name in OperatorSettings.model_fields}
