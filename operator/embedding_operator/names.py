@@ -23,6 +23,8 @@ CACHE_DIRECTORY = "/var/cache/embedding-service"
 
 CONFIG_CHECKSUM = "embeddings.dev/config-checksum"
 SECRETS_CHECKSUM = "embeddings.dev/secrets-checksum"
+# By which a pod of the current template is told from one of a template before it.
+TEMPLATE_CHECKSUM = "embeddings.dev/template-checksum"
 # What an object was last applied from: tells a change of ours that takes a field away.
 APPLIED = "embeddings.dev/applied"
 

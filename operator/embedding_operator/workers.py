@@ -24,7 +24,9 @@ MODEL_REASONS = frozenset(
 
 def problem(deployment: Object | None, pods: Iterable[Object]) -> Problem | None:
     """What is in the way of the workers, the newest pod's trouble first; ``None`` where they merely need time."""
-    waiting = [pod for pod in pods if not _ends(pod) and not is_ready(pod)]
+    # One that is about to be replaced would be blamed for what is mended already.
+    mine = (None, None if deployment is None else _template(deployment["spec"]["template"]))
+    waiting = [pod for pod in pods if not _ends(pod) and not is_ready(pod) and _template(pod) in mine]
     newest_first = sorted(waiting, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
     found = [told for pod in newest_first if (told := _pod_problem(pod)) is not None]
     # Why a worker ended says more than why another one waits.
@@ -35,6 +37,12 @@ def problem(deployment: Object | None, pods: Iterable[Object]) -> Problem | None
 def is_ready(pod: Object) -> bool:
     """Whether a pod takes part: its model is loaded and it has joined the group."""
     return _condition(pod, "Ready").get("status") == "True" and not _ends(pod)
+
+
+def _template(thing: Object) -> str | None:
+    """Which template a pod is of, or that a template is itself."""
+    found: str | None = (thing.get("metadata", {}).get("annotations") or {}).get(names.TEMPLATE_CHECKSUM)
+    return found
 
 
 def _ends(pod: Object) -> bool:

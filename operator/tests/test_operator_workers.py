@@ -151,7 +151,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("log", "message"), WORDS.values(), ids=WORDS.keys())
 def test_a_worker_is_repeated_with(log: str, message: str) -> None:
-    found = workers.problem(None, [pod(**container(**backing_off(log)))])
+    found = workers.problem(rolled_out(pipeline()), [pod(**container(**backing_off(log)))])
     assert found is not None
     assert found.message == message
 
@@ -176,13 +176,16 @@ def test_nothing_is_wrong_where(status: Object) -> None:
 
 
 def test_nothing_is_wrong_with_a_worker_that_is_ready_though_it_crashed_before() -> None:
-    assert workers.problem(None, [pod(ready=True, **container(lastState=ended("Crashed: once")))]) is None
+    assert (
+        workers.problem(rolled_out(pipeline()), [pod(ready=True, **container(lastState=ended("Crashed: once")))])
+        is None
+    )
 
 
 def test_nothing_is_wrong_with_a_worker_that_is_being_deleted() -> None:
     leaving = pod(**container(**backing_off("Crashed: on the way out")))
     leaving["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
-    assert workers.problem(None, [leaving]) is None
+    assert workers.problem(rolled_out(pipeline()), [leaving]) is None
 
 
 OLD = pod("old", created="2026-01-01T00:00:00Z", **container(**backing_off("Crashed: the old one")))
@@ -192,15 +195,24 @@ PENDING = pod("pending", created="2026-01-03T00:00:00Z", **unscheduled("no room"
 
 @pytest.mark.parametrize("pods", [[OLD, NEW], [NEW, OLD], [NEW, PENDING], [PENDING, NEW, OLD]])
 def test_the_newest_workers_trouble_comes_first_and_why_one_ended_before_why_another_waits(pods: list[Object]) -> None:
-    found = workers.problem(None, pods)
+    found = workers.problem(rolled_out(pipeline()), pods)
     assert found is not None
     assert found.message == "the new one"
 
 
 def test_a_new_worker_that_fails_is_told_of_though_the_others_are_ready() -> None:
-    found = workers.problem(None, [pod("old", ready=True), NEW])
+    found = workers.problem(rolled_out(pipeline()), [pod("old", ready=True), NEW])
     assert found is not None
     assert found.reason == TerminationReason.CRASHED
+
+
+def test_a_worker_of_a_former_template_is_not_blamed_for_what_is_mended_already() -> None:
+    former, current = rolled_out(pipeline(worker={"image": "registry.example/typo"})), rolled_out(pipeline())
+    failing = pod(**container(**waiting("ErrImagePull")))
+    failing["metadata"]["annotations"] = former["spec"]["template"]["metadata"]["annotations"]
+
+    assert workers.problem(former, [failing]) is not None
+    assert workers.problem(current, [failing]) is None
 
 
 def refused(**condition: str) -> Object:

@@ -23,7 +23,10 @@ def desired_state(pipeline: EmbeddingPipeline, settings: OperatorSettings, secre
     annotations = {names.CONFIG_CHECKSUM: checksum(config["data"])}
     if secrets is not None:
         annotations[names.SECRETS_CHECKSUM] = secrets
-    found = (config, service(pipeline), disruption_budget(pipeline), deployment(pipeline, settings, annotations))
+    workers = deployment(pipeline, settings, annotations)
+    template = workers["spec"]["template"]
+    template["metadata"]["annotations"] |= {names.TEMPLATE_CHECKSUM: checksum(template)}
+    found = (config, service(pipeline), disruption_budget(pipeline), workers)
     return tuple(_marked(built) for built in found)
 
 
