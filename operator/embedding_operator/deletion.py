@@ -85,7 +85,7 @@ class Deletion:
         try:
             members = client.members(group)
             if members:
-                return Problem(Reason.DELETING, f"{members} workers are still members of the consumer group '{group}'")
+                return Problem("Draining", f"{members} workers are still members of the consumer group '{group}'")
             found = topics.topics(pipeline)
             kafka = client.observe(
                 Wanted(found[topics.Role.INPUT], found[topics.Role.OUTPUT], found[topics.Role.DEAD_LETTER], group, True)

@@ -30,7 +30,7 @@ def transitions(
 
 
 # What belongs to a start, an update or a wish.
-_HARMLESS = frozenset({"Progressing", "CreatingTopics", "Paused", "ScaledToZero", "Deleting"})
+_HARMLESS = frozenset({"Progressing", "CreatingTopics", "Paused", "ScaledToZero"})
 
 
 def created_topics(cluster: Cluster, pipeline: EmbeddingPipeline, topics: Iterable[str]) -> None:

@@ -39,5 +39,3 @@ class Reason(StrEnum):
     CAUGHT_UP = "CaughtUp"
     BEHIND = "Behind"
     UNKNOWN = "Unknown"
-    # While a pipeline is deleted
-    DELETING = "Deleting"

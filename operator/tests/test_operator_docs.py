@@ -1,0 +1,57 @@
+"""The documentation of the status says what there is: every reason, condition, column and figure, and no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from embedding_operator import crd
+from embedding_operator.conditions import conditions
+from embedding_operator.reasons import Reason
+from embedding_service.contract.broker_trouble import TroubleReason
+from embedding_service.contract.reasons import TerminationReason
+from operator_objects import observed, planned
+
+PAGE = (Path(__file__).parents[2] / "docs" / "status.md").read_text(encoding="utf-8")
+CONDITIONS = {condition.type for condition in conditions(observed(), planned(observed()))}
+
+
+def section(heading: str) -> str:
+    """The text below a heading of the second level."""
+    return PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The rows of its tables, without those of headings."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in line]
+        for line in lines
+        if line[0].strip() not in {"reason", "condition", "column", "field"}
+    ]
+
+
+def test_every_reason_stands_in_the_page_once_and_no_other() -> None:
+    named = [row[0].strip("`") for row in rows(section("Reasons"))]
+    assert sorted(named) == sorted({*Reason, *TroubleReason, *TerminationReason})
+
+
+@pytest.mark.parametrize("row", rows(section("Reasons")), ids=lambda row: str(row[0].strip("`")))
+def test_a_reason_says_which_condition_has_it(row: list[str]) -> None:
+    assert set(re.findall("`([A-Za-z]+)`", row[1])) <= CONDITIONS
+    assert row[1]
+
+
+def test_every_condition_stands_in_the_page() -> None:
+    assert {row[0].strip("`") for row in rows(section("Conditions"))} == CONDITIONS
+
+
+def test_every_column_stands_in_the_page_in_its_order() -> None:
+    (version,) = crd.definition()["spec"]["versions"]
+    columns = [column["name"].upper() for column in version["additionalPrinterColumns"] if column["name"] != "Age"]
+    assert [row[0] for row in rows(section("Columns and figures")) if row[0].isupper()] == columns
+
+
+def test_every_field_of_the_status_stands_in_the_page() -> None:
+    fields = crd.schema()["properties"]["status"]["properties"].keys() - {"conditions", "selector"}
+    assert set(re.findall(r"`status\.([a-zA-Z]+)", section("Columns and figures"))) == fields
