@@ -205,8 +205,9 @@ class Client:
             return self._admin
 
     def _problem(self, error: KafkaError) -> Problem:
-        if self._admin is not None:
-            self._admin.poll(0)
+        admin = self._admin
+        if admin is not None:
+            admin.poll(0)
         told = explain(error.name(), error.str())
         silent = told is None or told.reason is TroubleReason.BROKER_UNREACHABLE
         trouble = (self._trouble.last() if silent else None) or told
@@ -218,6 +219,9 @@ class Client:
         if trouble.reason is not TroubleReason.ACCESS_DENIED:
             with self._lock:
                 self._silent = (self._clock() + _SILENCE_SECONDS, problem)
+                if trouble.reason is TroubleReason.AUTHENTICATION_FAILED:
+                    # It would go on trying every two seconds, for which some brokers lock a user out.
+                    self._admin = None
         return problem
 
     def _identity(self, admin: AdminClient) -> str:
