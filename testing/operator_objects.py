@@ -6,7 +6,7 @@ from typing import Any
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.desired.state import desired_state
 from embedding_operator.observed import Kafka, Object, Observed, Progress, Secrets, Topic
-from embedding_operator.plan import Plan, decide
+from embedding_operator.plan import Plan, decide, secrets_checksum
 from embedding_operator.settings import OperatorSettings
 
 SETTINGS = OperatorSettings(worker_image="registry.example/embedding-worker:1")
@@ -89,4 +89,4 @@ def observed(found: EmbeddingPipeline | None = None, **others: Any) -> Observed:
 
 def planned(found: Observed) -> Plan:
     """What is to be done about it."""
-    return decide(found, desired_state(found.pipeline, SETTINGS, found.secrets.checksum))
+    return decide(found, desired_state(found.pipeline, SETTINGS, secrets_checksum(found)))

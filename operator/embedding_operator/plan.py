@@ -58,6 +58,19 @@ def decide(observed: Observed, desired: tuple[Object, ...]) -> Plan:
     )
 
 
+def secrets_checksum(observed: Observed) -> str | None:
+    """Of the Secrets that the workers are to have: where one is missing now, of those that they run with.
+
+    Else its absence would be a change, and workers that run would make room for others that can't start.
+    """
+    if observed.secrets.problem is None:
+        return observed.secrets.checksum
+    live = observed.objects.get(_DEPLOYMENT, {})
+    template = live.get("spec", {}).get("template", {}).get("metadata", {})
+    found: str | None = (template.get("annotations") or {}).get(names.SECRETS_CHECKSUM)
+    return found
+
+
 def wanted_replicas(pipeline: EmbeddingPipeline, live: Object | None, gate: Gate) -> int:
     """How many workers there should be."""
     if gate is Gate.OPEN:

@@ -20,7 +20,7 @@ from embedding_operator.desired.state import desired_state
 from embedding_operator.memory import Memory
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Observed, Problem
-from embedding_operator.plan import Plan, decide
+from embedding_operator.plan import Plan, decide, secrets_checksum
 from embedding_operator.reasons import Reason
 from embedding_operator.settings import OperatorSettings
 from embedding_operator.store import Key, Store
@@ -112,10 +112,11 @@ class Reconciler:
     def _plan(self, key: Key, observed: Observed) -> Plan:
         """What is to be done. The objects are not built again where nothing has changed since they were right."""
         versions = {kind: found["metadata"]["resourceVersion"] for kind, found in observed.objects.items()}
-        state = (observed.pipeline.metadata.generation, observed.secrets.checksum, versions)
+        checksum = secrets_checksum(observed)
+        state = (observed.pipeline.metadata.generation, checksum, versions)
         if self._memory.settled(key) == state:
             return decide(observed, ())
-        plan = decide(observed, desired_state(observed.pipeline, self._settings, observed.secrets.checksum))
+        plan = decide(observed, desired_state(observed.pipeline, self._settings, checksum))
         if not plan.apply:
             self._memory.settle(key, state)
         return plan

@@ -52,6 +52,14 @@ def test_a_changed_secret_rolls_the_workers() -> None:
     assert applied(planned(observed(secrets=Secrets(checksum="c0ffee")))) == ["Deployment"]
 
 
+def test_a_secret_that_goes_missing_does_not_roll_the_workers_that_run_with_it() -> None:
+    wanted = pipeline(replicas=2)
+    objects = {kind: stored(one) for kind, one in desired(wanted, "c0ffee").items()}
+    objects["Deployment"]["spec"]["replicas"] = 2
+    plan = planned(observed(wanted, objects=objects, secrets=MISSING, kafka=MISSING.problem))
+    assert (applied(plan), plan.scale) == ([], None)
+
+
 def test_a_change_of_replicas_only_scales() -> None:
     plan = planned(with_workers(1))
     assert (applied(plan), plan.scale) == ([], 2)
