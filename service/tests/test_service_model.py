@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
 from embedding_service.encoders import pytorch
-from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel
 from hub import COMMIT, Hub
 from real_texts import long_tailed
 
@@ -212,3 +214,34 @@ def test_pickled_weights_are_refused(model: LoadedModel, tmp_path: Path) -> None
 def test_only_where_the_hub_gives_no_answer_does_the_package_stand_in(tmp_path: Path, status: int, source: str) -> None:
     with Hub({}, status=status) as hub:
         assert find(tmp_path, hub.url, name=DEFAULT_MODEL)[0] == source
+
+
+# As they were raised by PyTorch 2.11 on a GPU whose memory was taken, and by its CPU allocator.
+OUT_OF_MEMORY: dict[str, Exception] = {
+    "of the GPU's allocator": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 384.00 MiB."),
+    "of a kernel that is loaded at its first use": torch.AcceleratorError(
+        "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the documentation"
+    ),
+    "of cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "of the CPU's allocator": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
+    ),
+    "of Python": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY.keys())
+def test_memory_that_runs_out_is_told_from_a_text_at_fault(error: Exception) -> None:
+    class Full:
+        tokenizer = None
+        calls = 0
+
+        def encode(self, texts: list[str], **_: object) -> np.ndarray:
+            self.calls += 1
+            if self.calls > 1:
+                raise error
+            return np.ones((len(texts), 4), dtype=np.float32)
+
+    encoder = pytorch.PyTorchEncoder(cast("SentenceTransformer", Full()), prompt=None, normalize=True)
+    with pytest.raises(EncoderOutOfMemory):
+        encoder.encode(["one", "two"])

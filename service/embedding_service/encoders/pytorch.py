@@ -18,6 +18,9 @@ from embedding_service.encoders.weights import find_weights, hash_files
 
 logger = logging.getLogger(__name__)
 
+# What PyTorch has no exception of its own for: the CPU's allocator, a kernel that is loaded at its first use on a full
+# GPU, and the workspace of cuBLAS.
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 # For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
 _UNLIMITED = 1_000_000
 _CHARACTERS_PER_TOKEN = 4
@@ -66,8 +69,7 @@ class PyTorchEncoder:
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise EncoderOutOfMemory(str(error)) from error
         except RuntimeError as error:
-            # PyTorch's CPU allocator has no exception of its own.
-            if "can't allocate memory" not in str(error):
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
             raise EncoderOutOfMemory(str(error)) from error
         return np.ascontiguousarray(vectors, dtype=np.float32)
