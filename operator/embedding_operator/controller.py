@@ -44,7 +44,8 @@ class Controller:
         self._reconciler = Reconciler(self._cluster, Brokers(), self._store, settings, self._queue.add)
         self._watches = Watches(self._cluster, self._store, settings.namespaces, self._queue.add)
         self._threads = [threading.Thread(target=self._work, name=f"look-{n}", daemon=True) for n in range(_THREADS)]
-        self._busy: dict[Key, float] = {}
+        # Since when each thread looks at a pipeline. Not by pipeline: once its look is over, another thread may have it.
+        self._busy: dict[int, float] = {}
         self._ready = False
 
     def start(self) -> None:
@@ -98,11 +99,12 @@ class Controller:
         return found
 
     def _work(self) -> None:
+        thread = threading.get_ident()
         while (key := self._queue.take()) is not None:
-            self._busy[key] = time.monotonic()
+            self._busy[thread] = time.monotonic()
             with self.metrics.seconds.time():
                 result = self._look(key)
-            del self._busy[key]
+            del self._busy[thread]
             self.metrics.reconciles.labels(result).inc()
             self.metrics.waiting.set(len(self._queue))
 
