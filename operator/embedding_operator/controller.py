@@ -44,7 +44,7 @@ class Controller:
         self._reconciler = Reconciler(self._cluster, Brokers(), self._store, settings, self._queue.add)
         self._watches = Watches(self._cluster, self._store, settings.namespaces, self._queue.add)
         self._threads = [threading.Thread(target=self._work, name=f"look-{n}", daemon=True) for n in range(_THREADS)]
-        # Since when each thread looks at a pipeline. Not by pipeline: once its look is over, another thread may have it.
+        # Since when each thread is at a look. Not by pipeline: one whose look is over may be another thread's at once.
         self._busy: dict[int, float] = {}
         self._ready = False
 
