@@ -79,9 +79,15 @@ def apply_all(pipelines: Pipelines) -> list[Pipeline]:
     return [made[name] for name in RUNNING]
 
 
-def writes(log: AuditLog, namespace: str, start: int) -> list[Request]:
+def writes(log: AuditLog, namespace: str, start: int = 0) -> list[Request]:
     found = log.requests(start)
     return [one for one in found if one.right.verb in WRITES and one.namespace in ("", namespace)]
+
+
+def resyncs(log: AuditLog, namespace: str, start: int = 0) -> int:
+    """How often two of the pipelines were looked at: each resync reads the Secrets that they name."""
+    reads = (Right("get", "", "secrets"), namespace, "workers")
+    return sum((one.right, one.namespace, one.name) == reads for one in log.requests(start))
 
 
 def wait_for_quiet(log: AuditLog, namespace: str) -> None:
@@ -141,6 +147,14 @@ def test_twenty_pipelines_at_rest_are_looked_at_and_nothing_is_written(resting: 
 
     wait_until(rested, 2 * REST_SECONDS, "two minutes", interval=5)
 
-    # It was no sleep: each resync reads the Secrets that a pipeline names.
-    reads = [one for one in log.requests(start) if one.right == Right("get", "", "secrets") and one.name == "workers"]
-    assert len(reads) > REST_SECONDS / RESYNC_SECONDS / 2
+    # It was no sleep.
+    assert resyncs(log, resting.namespace, start) > REST_SECONDS / RESYNC_SECONDS / 2
+
+
+def test_an_operator_that_starts_anew_writes_nothing_of_what_rests(resting: Pipelines) -> None:
+    resting.system.scale_operator(0)
+    resting.system.scale_operator(1)
+    log = operators_log(resting.system)
+    # Past the first looks, and the second ones after which rates are known.
+    wait_until(lambda: resyncs(log, resting.namespace) > 5, SETTLE_SECONDS, "no resync", interval=1)
+    assert writes(log, resting.namespace) == []
