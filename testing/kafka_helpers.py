@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -28,6 +27,9 @@ Headers: TypeAlias = Sequence[tuple[str, bytes | None]]
 RecordTuple: TypeAlias = tuple[str, int | None, bytes | None, bytes | None, Headers]
 
 TIMEOUT_SECONDS = 60.0
+_NO_COORDINATOR = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE}
+)
 BEGINNING, END = OffsetSpec.earliest(), OffsetSpec.latest()
 
 
@@ -145,10 +147,12 @@ def end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
 
 def committed_offsets(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
     """Return what a consumer group has committed, without the partitions in which it has committed nothing."""
-    with _admin(bootstrap_servers) as admin:
-        partitions = [TopicPartition(topic, partition) for partition in _partitions(admin, topic)]
-        request = ConsumerGroupTopicPartitions(group, partitions)
-        found = admin.list_consumer_group_offsets([request])[group].result(TIMEOUT_SECONDS).topic_partitions
+    # Not by AdminClient: where a coordinator has just moved, its list_consumer_group_offsets ends the process.
+    with Consumer(_client_config(bootstrap_servers) | {"group.id": group}) as consumer:
+        partitions = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
+        found = wait_until(
+            lambda: _committed(consumer, partitions), TIMEOUT_SECONDS, f"an answer about the offsets of {group}"
+        )
     return {position.partition: position.offset for position in found if position.offset >= 0}
 
 
@@ -173,6 +177,16 @@ def _admin(bootstrap_servers: str) -> AdminClient:
     return AdminClient(_client_config(bootstrap_servers))
 
 
+def _committed(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the coordinator knows; empty while it isn't there yet, as after a restart."""
+    try:
+        return consumer.committed(partitions, timeout=TIMEOUT_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() not in _NO_COORDINATOR:
+            raise
+        return []
+
+
 def _wait_for_leaders(admin: AdminClient, topic: str, partitions: int) -> None:
     def has_leaders() -> bool:
         found = admin.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions
@@ -190,8 +204,18 @@ def _partitions(client: AdminClient | Consumer, topic: str, timeout: float = TIM
 
 def _offsets(admin: AdminClient, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
     request = {TopicPartition(topic, partition): spec for partition in partitions}
-    futures = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED)
-    return {position.partition: future.result(TIMEOUT_SECONDS).offset for position, future in futures.items()}
+
+    def answer() -> dict[int, int]:
+        futures = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED)
+        try:
+            return {position.partition: future.result(TIMEOUT_SECONDS).offset for position, future in futures.items()}
+        except KafkaException as error:
+            # A broker that has just come back may lead nothing yet.
+            if error.args[0].code() not in (KafkaError._NOENT, KafkaError.LEADER_NOT_AVAILABLE):
+                raise
+            return {}
+
+    return wait_until(answer, TIMEOUT_SECONDS, f"the offsets of {topic}") if request else {}
 
 
 def _take(message: Message, messages: list[Message], unread: set[int]) -> None:

@@ -9,9 +9,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from embedding_service.connection_check import examine
 from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason
 from embedding_service.contract.kafka import ClientConfig, common_config, producer_config
 from embedding_service.contract.settings import KafkaSettings
+from embedding_service.files import connection
 
 BROKER_TIMEOUT_SECONDS = 10.0
 
@@ -31,6 +33,7 @@ class Brokers:
     """
 
     def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
         self._addresses = ",".join(kafka.bootstrap_servers)
         self._trouble = BrokerTrouble()
         # What goes wrong is told in one line; librdkafka would add its own.
@@ -103,7 +106,7 @@ class Brokers:
         """What went wrong with a topic, in one line."""
         code, trouble = error.code(), self._trouble.last()
         if trouble is not None and trouble.reason is not TroubleReason.BROKER_UNREACHABLE:
-            return f"{self._addresses}: {trouble.message}"
+            return examine(trouble, connection(self._kafka)).message
         if code in _UNREACHABLE:
             return f"no broker answers at {self._addresses} ({error.str()})"
         if code == KafkaError.UNKNOWN_TOPIC_OR_PART:

@@ -41,7 +41,9 @@ def examine(trouble: Trouble, connection: Connection) -> Trouble:
 
 def _certificate_problem(server: str, ca_pem: str | None) -> str | None:
     try:
-        context = ssl.create_default_context(cadata=ca_pem)
+        # Comments beside the certificates may have any letters.
+        ascii_only = ca_pem and ca_pem.encode("ascii", errors="ignore").decode()
+        context = ssl.create_default_context(cadata=ascii_only)
         # Newer Pythons are stricter than librdkafka, which is asked about here.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         _handshake(server, context)

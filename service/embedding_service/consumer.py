@@ -1,4 +1,4 @@
-"""The consumer: admits records into the loop, answers rebalances, commits what has been delivered.
+"""The consumer: admits records into the loop, and answers rebalances.
 
 All calls on the consumer are made by the one thread in ``run``: confluent-kafka serialises them, so a commit from
 another thread would wait for a poll. Records are admitted while there is room for messages in flight; without room the
@@ -10,17 +10,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from typing import cast
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from embedding_service.client_logs import ClientErrors, client_logger
+from embedding_service.commits import Commits
 from embedding_service.contract.headers import Headers, Stage
 from embedding_service.contract.kafka import consumer_config
-from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
+from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.contract.settings import Settings
-from embedding_service.delivery.errors import ACCESS_DENIED
+from embedding_service.delivery.errors import ACCESS_DENIED, reading_denied
 from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.messages import headers_of
 from embedding_service.metrics import Metrics
 from embedding_service.records import InputRecord, Parsed, Rejection, parse
 from embedding_service.stages import Failure, Heartbeat, Inbox
@@ -29,16 +31,10 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _ROOM_SECONDS = 0.02
-_COMMIT_SECONDS = 0.1
-_COMMIT_TIMEOUT_SECONDS = 10.0
 _LEAVE_SECONDS = 2.0
 _MAX_POLL_MESSAGES = 512
 # Pausing throws away what librdkafka has prefetched, so a short lack of room must not cause it.
 _PAUSE_AFTER_SECONDS = 1.0
-# A rebalance makes these normal: the commit is repeated, or the partition's next owner does the work again.
-_REBALANCE_ERRORS = frozenset(
-    {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
-)
 
 
 class ConsumerLoop:
@@ -59,20 +55,20 @@ class ConsumerLoop:
         # What is in the model takes about a window; as long again for what lies behind it, and for a slow broker.
         self._drain_seconds = 2 * settings.engine.window_seconds + 10
         self._deadline: float | None = None
-        self._commit_started: float | None = None
-        self._last_commit = 0.0
+        self._errors = ClientErrors("consumer", logger)
         self.assigned = threading.Event()
         self.connected = True
         self.heartbeat = Heartbeat()
         self.lag: dict[int, int] = {}
+        self._commits = Commits(settings.kafka, offsets, metrics, failure)
         self._consumer = Consumer(
             {
                 **consumer_config(settings.kafka),
                 "stats_cb": self._on_stats,
                 "error_cb": self._on_error,
-                "on_commit": self._on_commit,
+                "on_commit": self._commits.on_commit,
             },
-            logger=logger,
+            logger=client_logger(),
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -95,7 +91,7 @@ class ConsumerLoop:
             self._metrics.in_flight.set(0)
 
     def _step(self) -> None:
-        self._commit()
+        self._commits.regular(self._consumer)
         self._admit()
         if self._held:
             self._wait_for_room()
@@ -144,7 +140,7 @@ class ConsumerLoop:
         admitted: list[Parsed] = []
         while self._held and messages < engine.max_in_flight and size < engine.max_in_flight_bytes:
             message = self._held.popleft()
-            headers = _headers(message)
+            headers = headers_of(message)
             record = self._record(message, headers or [])
             if record is None:
                 continue
@@ -191,61 +187,15 @@ class ConsumerLoop:
         elif error.fatal():
             raise KafkaException(error)
         elif error.code() in ACCESS_DENIED:
-            raise self._denied(error)
+            kafka = self._settings.kafka
+            raise reading_denied(error, kafka.input_topic, kafka.consumer_group)
         else:
             logger.warning("consumer: %s: %s", error.name(), error.str())
-
-    def _denied(self, error: KafkaError) -> Termination:
-        kafka = self._settings.kafka
-        return Termination(
-            TerminationReason.ACCESS_DENIED,
-            f"{error.str()}; expected ACLs to read topic '{kafka.input_topic}' and group '{kafka.consumer_group}'",
-        )
-
-    def _commit(self) -> None:
-        now = time.monotonic()
-        if self._commit_started is not None and now - self._commit_started < _COMMIT_TIMEOUT_SECONDS:
-            return
-        due = self._offsets.to_commit()
-        if not due or now - self._last_commit < _COMMIT_SECONDS:
-            return
-        self._commit_async(due)
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._commit_started = None
-        if error is not None:
-            self._commit_failed(error)
-            return
-        self._committed(partitions)
-
-    def _committed(self, partitions: list[TopicPartition]) -> None:
-        for position in partitions:
-            if position.error is not None:
-                self._commit_failed(position.error)
-            else:
-                self._offsets.committed(position.partition, position.offset)
-        self._metrics.commits.labels("ok").inc()
-
-    def _commit_failed(self, error: KafkaError) -> None:
-        self._metrics.commits.labels("failed").inc()
-        if error.code() in ACCESS_DENIED:
-            raise self._denied(error)
-        level = logging.INFO if error.code() in _REBALANCE_ERRORS else logging.WARNING
-        logger.log(level, "commit failed, will be repeated: %s: %s", error.name(), error.str())
-
-    def _commit_async(self, offsets: dict[int, int]) -> None:
-        """Send a commit. A synchronous one would wait for a broker that hangs as long as it hangs."""
-        self._last_commit = self._commit_started = time.monotonic()
-        try:
-            self._consumer.commit(offsets=self._positions(offsets), asynchronous=True)
-        except KafkaException as error:
-            self._commit_started = None
-            self._commit_failed(error.args[0])
 
     def _close(self) -> None:
         """Await the last commit, then leave the group; neither longer than the deadline."""
         deadline = self._deadline or time.monotonic() + self._drain_seconds
-        while self._commit_started is not None and time.monotonic() < deadline:
+        while self._commits.waiting and time.monotonic() < deadline:
             self.heartbeat.beat()
             # Serves on_commit. What it may return besides is somebody else's from now on.
             self._consumer.poll(_POLL_SECONDS)
@@ -254,10 +204,6 @@ class ConsumerLoop:
         closing.join(max(_LEAVE_SECONDS, deadline - time.monotonic()))
         if closing.is_alive():
             logger.warning("left the group without the broker's answer: its session has to expire")
-
-    def _positions(self, offsets: dict[int, int]) -> list[TopicPartition]:
-        topic = self._settings.kafka.input_topic
-        return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
 
     def _drain(self, partitions: Collection[int]) -> None:
         """Drop what isn't in the model yet, finish what is, commit it."""
@@ -269,10 +215,8 @@ class ConsumerLoop:
             if self._failure.occurred() or time.monotonic() > deadline:
                 logger.warning("gave up waiting for what is in flight of partitions %s: it will be redone", partitions)
                 break
-        due = {partition: offset for partition, offset in self._offsets.to_commit().items() if partition in partitions}
-        if due:
-            # Goes to the coordinator before the request to join or to leave, which ends this owner's right to commit.
-            self._commit_async(due)
+        # Goes to the coordinator before the request to join or to leave, which ends this owner's right to commit.
+        self._commits.last(self._consumer, partitions)
 
     def _drop(self, partitions: Collection[int]) -> None:
         self._offsets.forget(self._inbox.drop(partitions))
@@ -334,19 +278,8 @@ class ConsumerLoop:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.connected = False
-        logger.warning("consumer: %s: %s", error.name(), error.str())
+        self._errors(error)
 
 
 def _unreadable(record: InputRecord) -> Rejection:
     return Rejection(record, Stage.HEADERS, DeadLetterReason.INVALID_HEADERS, "a header's name is not UTF-8")
-
-
-def _headers(message: Message) -> Headers | None:
-    """The record's headers; ``None`` where a name is not UTF-8. Only the first call on a message tells."""
-    try:
-        headers = message.headers()
-        # confluent-kafka leaves the decoding error pending, and the next call into C raises it: here, not elsewhere.
-        time.monotonic()
-    except (SystemError, UnicodeDecodeError):
-        return None
-    return cast("Headers", headers or [])

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -11,6 +12,8 @@ _CONSOLE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _JSON = "%(asctime)s %(levelname)s %(name)s %(threadName)s %(message)s"
 # These tell at INFO what only their own developers want to know.
 _CHATTY = ("httpx", "httpcore", "sentence_transformers", "transformers", "huggingface_hub", "urllib3", "filelock")
+
+_REMINDER_SECONDS = 15.0
 
 
 def configure_logs(settings: LoggingSettings) -> None:
@@ -30,3 +33,19 @@ def configure_logs(settings: LoggingSettings) -> None:
     logging.captureWarnings(capture=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Reminder:
+    """Warnings about what lasts: each is told when it is new, and again every so often."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._told: dict[str, float] = {}
+
+    def tell(self, message: str) -> None:
+        """Log it, unless it was told a moment ago."""
+        now = time.monotonic()
+        self._told = {told: when for told, when in self._told.items() if now - when < _REMINDER_SECONDS}
+        if message not in self._told:
+            self._told[message] = now
+            self._logger.warning("%s", message)

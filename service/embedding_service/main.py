@@ -15,6 +15,7 @@ from types import FrameType
 from embedding_service.contract.problems import SettingsError
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import Settings, parse_settings, place
+from embedding_service.files import unusable
 from embedding_service.logs import configure_logs
 from embedding_service.web import HttpServer
 from embedding_service.worker import Worker
@@ -43,6 +44,9 @@ def run(config: Path, termination_log: Path) -> int:
         except OSError as error:
             file = f"{place('logging.file', os.environ, str(config))}: '{settings.logging.file}'"
             raise SettingsError([f"{file}: {error.strerror}; expected a file that can be written"]) from None
+        # Told now, and not after the model's download.
+        if problems := unusable(settings.kafka):
+            raise SettingsError([f"{place(key, os.environ, str(config))}: {text}" for key, text in problems])
         return _serve(settings)
     except (SettingsError, Termination) as error:
         return _failed(error, config, termination_log)
@@ -107,6 +111,8 @@ def _serve(settings: Settings) -> int:
     server.start()
     if settings.http.control == "open":
         logger.warning("http.control is open: whoever reaches port %d can stop this worker", settings.http.port)
+    if settings.kafka.sasl_mechanism == "PLAIN" and not settings.kafka.tls:
+        logger.warning("kafka.sasl_mechanism is PLAIN without kafka.tls: who sees the network sees the password")
     failure: list[BaseException] = []
 
     def load() -> None:

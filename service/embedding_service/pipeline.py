@@ -5,6 +5,7 @@ import threading
 
 from confluent_kafka import Producer
 
+from embedding_service.client_logs import ClientErrors, client_logger
 from embedding_service.consumer import ConsumerLoop
 from embedding_service.contract.kafka import producer_config
 from embedding_service.contract.settings import Settings
@@ -38,7 +39,7 @@ class Pipeline(threading.Thread):
     def run(self) -> None:
         """Until stopped or failed."""
         try:
-            partitions = TopicCheck(self._settings.kafka, self._stop_requested).run()
+            partitions = TopicCheck(self._settings.kafka, self._required_contract(), self._stop_requested).run()
             if partitions is not None:
                 self._flow(partitions)
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
@@ -81,10 +82,15 @@ class Pipeline(threading.Thread):
             beats.append(self._loop.heartbeat)
         return max((beat.age() for beat in beats), default=0.0)
 
+    def _required_contract(self) -> str | None:
+        mixed = self._settings.model.change_policy == "allow_mixed"
+        return None if mixed else self._model.contract.fingerprint()
+
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
         model = self._model_stage(inbox, outbox)
-        producer = Producer(producer_config(self._settings.kafka, partitions.max_batch_bytes), logger=logger)
+        config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
+        producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)

@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
     AdminClient,
     ConfigResource,
@@ -13,11 +13,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
     ResourceType,
 )
 
-from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, common_config, consumer_config
+from embedding_service.access import check_access
+from embedding_service.connection_check import examine
+from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain
+from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, common_config
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import KafkaSettings
 from embedding_service.contract.topics import dead_letter_max_bytes
-from embedding_service.delivery.errors import ACCESS_DENIED
+from embedding_service.delivery.errors import ACCESS_DENIED, access_denied
+from embedding_service.files import connection
+from embedding_service.first_offsets import commit_end
+from embedding_service.logs import Reminder
+from embedding_service.output_contracts import ContractCheck
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +32,6 @@ _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 # A topic that was made a moment ago may not be known to every broker.
 _MISSING_SECONDS = 5.0
-_LOG_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +45,25 @@ class Partitions:
 
 
 class TopicCheck:
-    """Waits for the brokers and looks at the topics, until done or stopped."""
+    """Waits for the brokers and looks at the topics, until done or stopped.
 
-    def __init__(self, kafka: KafkaSettings, stop: threading.Event) -> None:
+    ``contract``: the only one that the output topic's last vectors may have; ``None`` lets any be there.
+    """
+
+    def __init__(self, kafka: KafkaSettings, contract: str | None, stop: threading.Event) -> None:
         self._kafka = kafka
+        self._contract = contract
         self._stop = stop
-        self._admin = AdminClient(common_config(kafka), logger=logger)
-        self._last_logged = -_LOG_SECONDS
+        self._trouble = BrokerTrouble()
+        # What goes wrong is told here, once and in better words.
+        self._admin = AdminClient(common_config(kafka) | {"error_cb": self._trouble, "log_level": 0})
+        self._reminder = Reminder(logger)
 
     def run(self) -> Partitions | None:
         """Partition counts once everything is there; ``None`` where stopped before.
 
-        Raises ``Termination`` for a topic that is missing or not allowed. An unreachable broker is waited for.
+        Raises ``Termination`` for what waiting doesn't cure: a topic that is missing, a user, a certificate or an ACL
+        that the brokers don't take, vectors of another model. An unreachable broker is waited for.
         """
         first_missing: float | None = None
         while not self._stop.is_set():
@@ -64,26 +77,46 @@ class TopicCheck:
                 ):
                     raise
             except KafkaException as error:
-                if error.args[0].code() in ACCESS_DENIED:
-                    raise Termination(
-                        TerminationReason.ACCESS_DENIED, f"{error.args[0].str()}; expected ACLs for topics and group"
-                    ) from None
-                self._log_unreachable(error.args[0])
+                self._judge(error.args[0])
             self._stop.wait(_RETRY_SECONDS)
         return None
 
+    def _judge(self, error: KafkaError) -> None:
+        """Return where it may be waited out. Raises ``Termination``."""
+        trouble = explain(error.name(), error.str())
+        if trouble is not None and trouble.reason is TroubleReason.BROKER_UNREACHABLE:
+            # Calls that failed for the connection run out of time, and the cause is told here.
+            self._admin.poll(0)
+            trouble = examine(self._trouble.last() or trouble, connection(self._kafka))
+        if trouble is not None and trouble.reason is not TroubleReason.BROKER_UNREACHABLE:
+            raise Termination(TerminationReason(trouble.reason.value), trouble.message)
+        servers = ",".join(self._kafka.bootstrap_servers)
+        what = trouble.message if trouble is not None else error.str()
+        self._reminder.tell(f"kafka.bootstrap_servers: '{servers}': not there yet, still trying: {what}")
+
     def _look(self) -> Partitions:
-        inputs = self._partitions("input_topic", self._kafka.input_topic)
-        outputs = self._partitions("output_topic", self._kafka.output_topic)
+        inputs = self._partitions("input_topic", self._kafka.input_topic, "READ")
+        outputs = self._partitions("output_topic", self._kafka.output_topic, "WRITE")
         try:
-            self._partitions("dead_letter_topic", self._kafka.dead_letter_topic)
+            self._partitions("dead_letter_topic", self._kafka.dead_letter_topic, "WRITE")
         except Termination as missing:
             if missing.reason is not TerminationReason.TOPIC_MISSING or not self._kafka.create_dead_letter_topic:
                 raise
             self._create_dead_letter_topic(inputs)
+        limit = DEFAULT_BATCH_BYTES
+        if self._administered():
+            check_access(self._admin, self._kafka, reads_output=self._contract is not None, timeout=_REQUEST_SECONDS)
+            limit = self._max_batch_bytes()
+        if self._contract is not None:
+            ContractCheck(self._kafka, self._contract, self._stop).run(self._admin, outputs, _REQUEST_SECONDS)
         if self._kafka.start_from == "latest":
-            self._start_from_latest(inputs)
-        return Partitions(inputs, outputs, self._max_batch_bytes())
+            commit_end(self._admin, self._kafka, inputs, _REQUEST_SECONDS)
+        return Partitions(inputs, outputs, limit)
+
+    def _administered(self) -> bool:
+        """Whether the cluster answers questions about itself; librdkafka's in memory has no controller."""
+        metadata = self._admin.list_topics(self._kafka.output_topic, timeout=_REQUEST_SECONDS)
+        return metadata.controller_id in metadata.brokers
 
     def _max_batch_bytes(self) -> int:
         """The smallest limit of the topics that are written to; librdkafka's default where they can't be asked."""
@@ -103,7 +136,7 @@ class TopicCheck:
         config = self._admin.describe_configs([resource], request_timeout=_REQUEST_SECONDS)[resource].result()
         return int(config["max.message.bytes"].value)
 
-    def _partitions(self, key: str, topic: str) -> int:
+    def _partitions(self, key: str, topic: str, operation: str) -> int:
         metadata = self._admin.list_topics(topic, timeout=_REQUEST_SECONDS).topics[topic]
         error = metadata.error
         if error is None:
@@ -115,15 +148,12 @@ class TopicCheck:
                 f"existing one (make it with: kafka-cli create-topic {topic})",
             )
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise Termination(
-                TerminationReason.ACCESS_DENIED,
-                f"kafka.{key}: '{topic}': not allowed; expected an ACL that lets this user describe it",
-            )
+            raise access_denied(operation, f"topic '{topic}'")
         raise KafkaException(error)
 
     def _create_dead_letter_topic(self, partitions: int) -> None:
         topic = self._kafka.dead_letter_topic
-        largest = dead_letter_max_bytes(self._max_message_bytes(self._kafka.input_topic))
+        largest = dead_letter_max_bytes(self._input_max_bytes())
         wanted = NewTopic(topic, num_partitions=partitions, config={"max.message.bytes": str(largest)})
         try:
             self._admin.create_topics([wanted], request_timeout=_REQUEST_SECONDS)[topic].result()
@@ -132,8 +162,10 @@ class TopicCheck:
             # Another worker was faster.
             if refusal.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return
+            if refusal.code() in ACCESS_DENIED:
+                raise access_denied("CREATE", f"topic '{topic}'") from None
             # Positive codes are the broker's own.
-            if refusal.code() > 0 and not refusal.retriable() and refusal.code() not in ACCESS_DENIED:
+            if refusal.code() > 0 and not refusal.retriable():
                 raise Termination(
                     TerminationReason.TOPIC_MISSING,
                     f"kafka.dead_letter_topic: '{topic}': can't be made: {refusal.str()}; "
@@ -142,37 +174,11 @@ class TopicCheck:
             raise
         logger.info("dead-letter topic '%s' created with %d partitions", topic, partitions)
 
-    def _start_from_latest(self, partitions: int) -> None:
-        """Commit the end offsets once, before the group's first start; later members find them and change nothing."""
+    def _input_max_bytes(self) -> int:
         topic = self._kafka.input_topic
-        consumer = Consumer(consumer_config(self._kafka) | {"statistics.interval.ms": 0}, logger=logger)
         try:
-            everything = [TopicPartition(topic, number) for number in range(partitions)]
-            committed = consumer.committed(everything, timeout=_REQUEST_SECONDS)
-            if any(position.offset != OFFSET_INVALID for position in committed):
-                return
-            ends = [TopicPartition(topic, number, self._end(consumer, topic, number)) for number in range(partitions)]
-            consumer.commit(offsets=ends, asynchronous=False)
-            logger.info("group '%s' starts at the latest offsets", self._kafka.consumer_group)
+            return self._max_message_bytes(topic)
         except KafkaException as error:
-            # The group has members already: the first of them has done this.
-            if error.args[0].code() not in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION):
+            if error.args[0].code() not in ACCESS_DENIED:
                 raise
-        finally:
-            consumer.close()
-
-    def _end(self, consumer: Consumer, topic: str, number: int) -> int:
-        offsets = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_REQUEST_SECONDS)
-        if offsets is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return int(offsets[1])
-
-    def _log_unreachable(self, error: KafkaError) -> None:
-        now = time.monotonic()
-        if now - self._last_logged >= _LOG_SECONDS:
-            self._last_logged = now
-            logger.warning(
-                "kafka.bootstrap_servers: '%s': can't be reached: expected running brokers; still trying: %s",
-                ",".join(self._kafka.bootstrap_servers),
-                error.str(),
-            )
+            raise access_denied("DESCRIBE_CONFIGS", f"topic '{topic}'") from None

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kafka_certificates import Certificates
+
 
 def run(config: Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "embedding_service", "run", "--config", str(config)]
@@ -20,6 +22,9 @@ def run(config: Path, environ: dict[str, str] | None = None) -> subprocess.Compl
         pytest.param("kafka: {servers: a:1}", "{file}: kafka.servers: unknown key; expected one of bootstrap_servers, ", id="an unknown key"),
         pytest.param("http: {port: many}", "{file}: http.port: 'many': expected a whole number", id="a wrong type"),
         pytest.param("logging: {file: /nonexistent/dir/service.log}", "{file}: logging.file: '/nonexistent/dir/service.log': No such file or directory; expected a file that can be written", id="a log file that can't be written"),
+        pytest.param("kafka: {tls: true, tls_ca_file: /nonexistent/ca.pem}", "{file}: kafka.tls_ca_file: '/nonexistent/ca.pem': No such file or directory; expected a readable file in PEM", id="a CA that isn't there"),
+        pytest.param("kafka: {tls: true, tls_ca_file: /etc}", "{file}: kafka.tls_ca_file: '/etc': Is a directory; expected a readable file in PEM", id="a CA that is a directory"),
+        pytest.param("kafka: {tls: true, tls_ca_file: /etc/passwd}", "{file}: kafka.tls_ca_file: '/etc/passwd': the given CA can't be read; expected certificates in PEM", id="a CA that isn't one"),
         pytest.param(b"\xff\xfe", "--config: '{file}': ", id="a file that is not text"),
     ],
 )  # fmt: skip
@@ -46,3 +51,19 @@ def test_a_configuration_error_reaches_the_termination_log(tmp_path: Path) -> No
     command = [sys.executable, "-m", "embedding_service", "run", "--config", str(tmp_path / "no.yaml")]
     subprocess.run([*command, "--termination-log", str(log)], capture_output=True, timeout=60, check=False)
     assert log.read_text(encoding="utf-8").startswith("ConfigurationInvalid: --config: ")
+
+
+def test_a_key_of_another_certificate_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    made = Certificates(["localhost"])
+    files = {"one.crt": made.client("one").certificate_pem, "other.key": made.client("other").key_pem}
+    for name, pem in files.items():
+        (tmp_path / name).write_text(pem, encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"kafka: {{tls: true, tls_certificate_file: {tmp_path}/one.crt}}", encoding="utf-8")
+    variable, key_file = "EMBEDDING_KAFKA__TLS_KEY_FILE", f"{tmp_path}/other.key"
+    result = run(config, {variable: key_file})
+    assert result.returncode == 2
+    assert (
+        result.stderr
+        == f"ConfigurationInvalid: {variable}: '{key_file}': the client's key isn't that of its certificate\n"
+    )

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 from kafka.partitioner import murmur2
 
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
 from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.first_offsets import commit_end
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
@@ -163,9 +165,11 @@ def test_a_broker_that_hangs_in_mid_stream_loses_nothing_and_doubles_at_most_wha
 def running(settings: Settings, model: LoadedModel) -> Iterator[Pipeline]:
     pipeline = Pipeline(settings, model, Metrics())
     pipeline.start()
-    yield pipeline
-    pipeline.stop()
-    pipeline.join()
+    try:
+        yield pipeline
+    finally:
+        pipeline.stop()
+        pipeline.join()
 
 
 def test_a_stop_while_the_broker_hangs_ends(private_kafka: KafkaBroker, unique: str, model: LoadedModel) -> None:
@@ -239,6 +243,40 @@ def test_start_from_latest_skips_what_was_there_once_and_never_again(
     start_pipeline(settings)
     stream.wait_caught_up()
     assert {identity.split("-")[0] for identity in ids(stream.outputs())} == {"new", "meanwhile"}
+
+
+def test_a_broker_that_hangs_does_not_hold_up_the_first_commit(private_kafka: KafkaBroker, unique: str) -> None:
+    stream = make_stream(private_kafka, unique)
+    stream.feed_texts(["old"] * 5)
+    kafka = stream.settings().kafka
+    with AdminClient({"bootstrap.servers": stream.bootstrap_servers, "log_level": 0}) as admin:
+        # Connected, and then nothing answers any more.
+        admin.list_topics(timeout=STREAM_SECONDS)
+        private_kafka.pause()
+        with pytest.raises(KafkaException, match=r"_TIMED_OUT|_TRANSPORT|_WAIT_COORD"):
+            commit_end(admin, kafka, PARTITIONS, 1.0)
+        private_kafka.resume()
+
+        def committed() -> dict[int, int]:
+            with suppress(KafkaException):
+                commit_end(admin, kafka, PARTITIONS, 5.0)
+            return committed_offsets(stream.bootstrap_servers, stream.group, stream.input)
+
+        ends = end_offsets(stream.bootstrap_servers, stream.input)
+        assert wait_until(committed, STREAM_SECONDS, "the ends are committed") == ends
+
+
+def test_start_and_stop_while_the_broker_hangs_end_with_start_from_latest_too(
+    private_kafka: KafkaBroker, unique: str, model: LoadedModel
+) -> None:
+    stream = make_stream(private_kafka, unique)
+    private_kafka.pause()
+    with running(stream.settings(kafka={"start_from": "latest"}), model) as pipeline:
+        pipeline.stop()
+        pipeline.join(STREAM_SECONDS)
+        assert not pipeline.is_alive()
+        assert not pipeline.failure.occurred()
+    private_kafka.resume()
 
 
 def test_a_member_without_partitions_is_running_too(stream: Stream, start_pipeline: StartPipeline) -> None:

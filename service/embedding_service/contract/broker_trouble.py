@@ -110,8 +110,9 @@ _RESOURCES = {
     "CLUSTER_AUTHORIZATION_FAILED": "the cluster",
     "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "the transactional id",
 }
-# A broker's address, as librdkafka begins what it says of one: sasl_ssl://host:port/bootstrap: …
-_WHERE = re.compile(r"(?:\w+://)?([^\s/]+:\d+)/\w+: ")
+# A broker's address, as librdkafka begins what it says of one: sasl_ssl://host:port/bootstrap: …, or of one for its
+# task: GroupCoordinator: host:port: …
+_WHERE = re.compile(r"(?:GroupCoordinator: )?(?:\w+://)?([^\s/]+:\d+)(?:/\w+)?: ")
 
 _NO_ANSWER = Trouble(
     TroubleReason.BROKER_UNREACHABLE,

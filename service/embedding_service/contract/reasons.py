@@ -32,6 +32,8 @@ class TerminationReason(StrEnum):
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
     TOPIC_MISSING = "TopicMissing"
     ACCESS_DENIED = "AccessDenied"
+    AUTHENTICATION_FAILED = "AuthenticationFailed"
+    TLS_FAILED = "TlsFailed"
     MODEL_MISMATCH = "ModelMismatch"
     OUT_OF_MEMORY = "OutOfMemory"
     DELIVERY_FAILED = "DeliveryFailed"

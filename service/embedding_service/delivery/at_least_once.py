@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from embedding_service.contract.reasons import Termination, TerminationReason
-from embedding_service.delivery.errors import ACCESS_DENIED, TOPIC_MISSING
+from embedding_service.delivery.errors import ACCESS_DENIED, TOPIC_MISSING, access_denied
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import (
     OutputRecord,
@@ -47,7 +47,11 @@ class AtLeastOnce:
 
     def poll(self, timeout: float) -> None:
         """See ``Delivery``."""
-        self._producer.poll(timeout)
+        try:
+            self._producer.poll(timeout)
+        except KafkaException as error:
+            # What is fatal to the producer itself, such as that it may be none.
+            raise _termination(error.args[0], self._target.output_topic) from None
         if self._failure is not None:
             raise self._failure
 
@@ -114,7 +118,5 @@ def _termination(error: KafkaError, topic: str) -> Termination:
             TerminationReason.TOPIC_MISSING, f"topic '{topic}': {error.str()}; expected it to exist with its partitions"
         )
     if error.code() in ACCESS_DENIED:
-        return Termination(
-            TerminationReason.ACCESS_DENIED, f"topic '{topic}': not allowed to write to it: {error.str()}"
-        )
+        return access_denied("WRITE", f"topic '{topic}'")
     return Termination(TerminationReason.DELIVERY_FAILED, f"topic '{topic}': {error.name()}: {error.str()}")
