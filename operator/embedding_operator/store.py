@@ -24,10 +24,13 @@ class Store:
 
     def put_pipeline(self, pipeline: Object) -> Key:
         """Remember a pipeline, unless a newer state of it is known."""
-        key = (pipeline["metadata"]["namespace"], pipeline["metadata"]["name"])
+        metadata = pipeline["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        # A copy, since Kopf has the original.
+        slimmed = pipeline | {"metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
         with self._lock:
             if not self._is_old(pipeline, self._pipelines.get(key)):
-                self._pipelines[key] = pipeline
+                self._pipelines[key] = slimmed
         return key
 
     def drop_pipeline(self, pipeline: Object) -> Key:
@@ -59,6 +62,9 @@ class Store:
         if key is None:
             return None
         slim(found)
+        if kind == "Pod":
+            # What was asked for is the Deployment's; a pod is watched for what became of it.
+            found.pop("spec", None)
         place = (kind, found["metadata"]["name"])
         with self._lock:
             if not self._is_old(found, self._owned.get(key, {}).get(place)):
