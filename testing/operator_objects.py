@@ -1,6 +1,7 @@
 """Pipelines, and what is found of them: what tests of the operator's decisions are made of."""
 
 import copy
+from functools import cache
 from typing import Any
 
 from embedding_operator.api import EmbeddingPipeline
@@ -32,6 +33,13 @@ def pipeline(
 
 def desired(found: EmbeddingPipeline, secrets: str | None = None) -> dict[str, Object]:
     """What a pipeline should have, by kind."""
+    return copy.deepcopy(_built(found.model_dump_json(by_alias=True, exclude_none=True, exclude={"status"}), secrets))
+
+
+@cache
+def _built(document: str, secrets: str | None) -> dict[str, Object]:
+    # Some milliseconds, for hundreds of tests that ask for the same.
+    found = EmbeddingPipeline.model_validate_json(document)
     return {built["kind"]: built for built in desired_state(found, SETTINGS, secrets)}
 
 
@@ -54,11 +62,17 @@ def rolled_out(found: EmbeddingPipeline, replicas: int | None = None) -> Object:
 def pod(name: str = "w-1", *, ready: bool = False, created: str = "2026-01-02T03:04:05Z", **status: Any) -> Object:
     """A worker's pod, of the template of ``pipeline()``."""
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-    annotations = desired(pipeline())["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    annotations = {"annotations": dict(_annotations())}
     return {
-        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created, "annotations": annotations},
+        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created} | annotations,
         "status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": conditions} | status,
     }
+
+
+@cache
+def _annotations() -> Object:
+    found: Object = desired(pipeline())["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    return found
 
 
 def container(**status: Any) -> Object:

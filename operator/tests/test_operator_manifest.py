@@ -402,7 +402,7 @@ def test_defaults_of_the_models_are_those_of_the_schema() -> None:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(spec=specs())
 def test_schema_and_models_accept_the_same_manifests(spec: Any) -> None:
     generated = document(spec=spec)
