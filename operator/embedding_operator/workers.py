@@ -130,7 +130,10 @@ def _in_words_of_the_resource(message: str) -> str:
 
 def _forbidden(deployment: Object | None) -> Problem | None:
     failure = _condition(deployment or {}, "ReplicaFailure")
-    if failure.get("status") != "True":
+    if deployment is None or failure.get("status") != "True":
+        return None
+    # It stays until the workers of the former template are gone, too.
+    if deployment["status"].get("updatedReplicas", 0) >= deployment["spec"].get("replicas", 1):
         return None
     said = failure.get("message", failure.get("reason", ""))
     advice = "change spec.worker, or what the namespace allows"

@@ -49,7 +49,10 @@ NO_NODE: Object = {
 }
 NO_CONFIG = container(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no Secret"}})
 CRASHED = container(lastState={"terminated": {"exitCode": 139}})
-NO_POD: Object = {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}]}
+NO_POD: Object = {
+    "updatedReplicas": 0,
+    "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}],
+}
 
 # What was found → the condition, its status, reason, and what its message holds.
 SAID: dict[str, tuple[Observed, str, str, str, str]] = {

@@ -215,8 +215,9 @@ def test_a_worker_of_a_former_template_is_not_blamed_for_what_is_mended_already(
     assert workers.problem(current, [failing]) is None
 
 
-def refused(**condition: str) -> Object:
+def refused(updated: int = 0, **condition: str) -> Object:
     found = rolled_out(pipeline())
+    found["status"]["updatedReplicas"] = updated
     found["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True"} | condition]
     return found
 
@@ -232,6 +233,10 @@ def test_pods_that_the_api_server_refuses_are_told_of() -> None:
 
 def test_pods_that_were_refused_once_are_not() -> None:
     assert workers.problem(refused(status="False"), []) is None
+
+
+def test_pods_of_a_former_template_that_were_refused_are_not_told_of() -> None:
+    assert workers.problem(refused(updated=1, reason="FailedCreate"), []) is None
 
 
 def test_no_deployment_and_no_pods_are_no_trouble() -> None:
