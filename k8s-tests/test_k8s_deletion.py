@@ -1,0 +1,164 @@
+"""The end of a pipeline, and an operator that is away: what goes, what stays, and what is caught up with."""
+
+import json
+
+import pytest
+
+import kafka_access
+import kafka_state
+from kafka_helpers import delete_topics
+from kafka_listeners import SASL
+from system_fixtures import Object, Pipeline, Pipelines, System
+
+pytestmark = pytest.mark.slow
+
+NOWHERE = {"nodeSelector": {"example.com/no-node": "has-this"}}
+OBJECTS = "deployment,replicaset,pod,configmap,service,poddisruptionbudget"
+DELETE = {"deletionPolicy": "Delete"}
+
+
+def belongings(pipeline: Pipeline) -> list[str]:
+    """The names of all objects of a pipeline that are there."""
+    selector = f"--selector=app.kubernetes.io/instance={pipeline.name}"
+    return pipeline.kubectl("get", OBJECTS, selector, "-o", "name").split()
+
+
+def running_pods(pipeline: Pipeline) -> list[str]:
+    return [pod["metadata"]["uid"] for pod in pipeline.pods() if "deletionTimestamp" not in pod["metadata"]]
+
+
+def events(pipeline: Pipeline, reason: str) -> list[Object]:
+    found = pipeline.kubectl("get", "events", f"--field-selector=reason={reason}", "-o", "json")
+    return [one for one in json.loads(found)["items"] if one["involvedObject"]["name"] == pipeline.name]
+
+
+def unscheduled(pipelines: Pipelines, name: str, **sections: Object) -> Pipeline:
+    """Make a pipeline whose workers no node takes; returns once all that belongs to it is there."""
+    pipeline = pipelines.apply(name, worker=NOWHERE, **sections)
+    pipeline.wait("Ready", "False", "Unschedulable")
+    return pipeline
+
+
+def test_while_the_operator_is_away_pipelines_embed_and_go_and_what_was_changed_is_caught_up_with(
+    system: System, pipelines: Pipelines
+) -> None:
+    servers, prefix = system.kafka.bootstrap_servers, pipelines.namespace
+    waiting = unscheduled(pipelines, "older")
+    embedding = pipelines.apply("embedding")
+    embedding.wait_until_ready()
+    # Edited onto the topic of one that runs: an operator that begins anew must not see the older one first.
+    waiting.patch({"output": {"topic": f"{prefix}.embedding.out"}})
+    waiting.wait("Ready", "False", "Conflict")
+    edited, gone, cleaned = (
+        unscheduled(pipelines, "edited"),
+        unscheduled(pipelines, "gone"),
+        unscheduled(pipelines, "cleaned", topics=DELETE),
+    )
+    worker = running_pods(embedding)
+
+    system.scale_operator(0)
+    try:
+        kafka_state.write_texts(servers, f"{prefix}.embedding.in", {"alone": "a text"})
+        assert kafka_state.embedded(servers, f"{prefix}.embedding.out", ["alone"]) == ["alone"]
+        edited.patch({"worker": {"podAnnotations": {"example.com/edited": "yes"}}})
+        edited.kubectl("delete", "configmap", edited.worker)
+        gone.kubectl("delete", "embp", gone.name, "--timeout=10s")
+        gone.until(lambda: not belongings(gone), "its objects are still there")
+        assert kafka_state.topic(servers, f"{prefix}.gone.out") is not None
+        cleaned.delete(wait=False)
+        made = pipelines.apply("made", worker=NOWHERE)
+    finally:
+        system.scale_operator(1)
+
+    made.wait("Ready", "False", "Unschedulable")
+    # Beside the one before, which stays until this is ready.
+    edited.until(
+        lambda: any("example.com/edited" in pod["metadata"]["annotations"] for pod in edited.pods()),
+        "no pod is of the edited template",
+    )
+    assert edited.get("configmap") is not None
+    cleaned.until(lambda: cleaned.get() is None, "it isn't deleted")
+    assert kafka_state.topic(servers, f"{prefix}.cleaned.out") is None
+    # Nothing happened to the one that ran.
+    embedding.wait("Ready", "True")
+    assert running_pods(embedding) == worker
+    assert waiting.wait("Ready", "False", "Conflict")
+    assert not waiting.pods()
+
+
+def test_with_deletion_policy_delete_the_group_and_the_created_outputs_go_and_the_input_stays(
+    system: System, pipelines: Pipelines
+) -> None:
+    servers, prefix = system.kafka.bootstrap_servers, f"{pipelines.namespace}.whole"
+    pipeline = pipelines.apply("whole", topics=DELETE)
+    pipeline.wait_until_ready()
+    kafka_state.write_texts(servers, f"{prefix}.in", {"one": "a text"})
+    assert kafka_state.embedded(servers, f"{prefix}.out", ["one"]) == ["one"]
+    assert kafka_state.has_group(servers, prefix)
+
+    pipeline.delete()
+    assert kafka_state.topic(servers, f"{prefix}.out") is None
+    assert kafka_state.topic(servers, f"{prefix}.out-deadletter") is None
+    assert not kafka_state.has_group(servers, prefix)
+    # It was created for the pipeline too; but what others write is theirs.
+    assert kafka_state.topic(servers, f"{prefix}.in") is not None
+    pipeline.until(lambda: not belongings(pipeline), "its objects are still there")
+
+
+def test_without_the_credentials_a_deletion_lets_go_and_says_what_stays(system: System, pipelines: Pipelines) -> None:
+    servers, prefix = system.kafka.bootstrap_servers, f"{pipelines.namespace}.locked"
+    user = f"{pipelines.namespace}-user"
+    acls = [kafka_access.Acl("ALL", "TOPIC", f"{prefix}{suffix}") for suffix in (".in", ".out", ".out-deadletter")]
+    acls += [
+        kafka_access.Acl("ALL", "GROUP", prefix),
+        kafka_access.Acl("ALL", "CLUSTER", kafka_access.CLUSTER),
+    ]
+    kafka_access.set_password(servers, user, "a password")
+    kafka_access.allow(servers, user, acls)
+    system.cluster.kubectl(
+        *("create", "secret", "generic", "login", "--namespace", pipelines.namespace),
+        *(f"--from-literal=username={user}", "--from-literal=password=a password"),
+    )
+    sasl = {"mechanism": "SCRAM-SHA-512", "credentialsSecret": {"name": "login"}}
+    kafka = {"bootstrapServers": [system.kafka.address(SASL)], "sasl": sasl}
+    pipeline = unscheduled(pipelines, "locked", kafka=kafka, topics=DELETE)
+    pipeline.kubectl("delete", "secret", "login")
+    pipeline.wait("Ready", "False", "SecretMissing")
+
+    pipeline.delete()
+    (told,) = events(pipeline, "KafkaNotCleanedUp")
+    assert told["type"] == "Warning"
+    assert "topics and group stay at the brokers" in told["message"]
+    assert "there is no Secret 'login'" in told["message"]
+    assert kafka_state.topic(servers, f"{prefix}.out") is not None
+    kafka_access.disallow(servers, user, acls)
+
+
+def test_without_the_policy_there_is_no_finalizer_and_with_it_there_is_until_it_is_taken_back(
+    pipelines: Pipelines,
+) -> None:
+    pipeline = unscheduled(pipelines, "undecided")
+
+    def finalizers() -> list[str]:
+        found = pipeline.get()
+        assert found is not None
+        return list(found["metadata"].get("finalizers", []))
+
+    assert finalizers() == []
+    pipeline.patch({"topics": {"deletionPolicy": "Delete"}})
+    pipeline.until(lambda: finalizers() == ["embeddings.dev/kafka"], "no finalizer")
+    pipeline.patch({"topics": {"deletionPolicy": "Retain"}})
+    pipeline.until(lambda: finalizers() == [], "the finalizer stays")
+
+
+def test_a_namespace_with_a_pipeline_whose_topics_go_with_it_can_be_deleted(
+    system: System, pipelines: Pipelines
+) -> None:
+    servers, namespace = system.kafka.bootstrap_servers, f"{pipelines.namespace[-58:]}-ends".strip("-")
+    system.cluster.kubectl("create", "namespace", namespace)
+    ending = Pipelines(system, namespace)
+    unscheduled(ending, "ending", topics=DELETE)
+    system.cluster.kubectl("delete", "namespace", namespace, "--timeout=60s")
+    assert kafka_state.topic(servers, f"{namespace}.ending.out") is None
+    assert kafka_state.topic(servers, f"{namespace}.ending.in") is not None
+    delete_topics(servers, [f"{namespace}.ending.in"])
