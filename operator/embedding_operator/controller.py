@@ -74,6 +74,8 @@ class Controller:
 
     def seen(self, event: str | None, pipeline: Object) -> None:
         """Kopf saw a pipeline; ``event`` is ``DELETED``, another change, or unset for one that was there before."""
+        if event != "DELETED" and self._store.knows(pipeline):
+            return
         key = self._store.drop_pipeline(pipeline) if event == "DELETED" else self._store.put_pipeline(pipeline)
         self.metrics.pipelines.set(len(self._store))
         self._queue.add(key, 0)

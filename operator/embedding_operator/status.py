@@ -42,7 +42,10 @@ def worth_writing(before: Mapping[str, Any], after: Mapping[str, Any], *, figure
 
 
 def _without_figures(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in FIGURES}
+    kept = {key: value for key, value in values.items() if key not in FIGURES}
+    # Where records come one by one, this one changes as often as the lag.
+    conditions = [condition for condition in values.get("conditions", ()) if condition["type"] != "CaughtUp"]
+    return kept | {"conditions": conditions}
 
 
 def _stored(found: tuple[Condition, ...], before: Mapping[str, Any], generation: int, now: str) -> list[dict[str, Any]]:

@@ -33,6 +33,11 @@ class Store:
                 self._pipelines[key] = slimmed
         return key
 
+    def knows(self, pipeline: Object) -> bool:
+        """Whether a state of a pipeline is no news, such as what a write of ours led to."""
+        known = self.pipeline((pipeline["metadata"]["namespace"], pipeline["metadata"]["name"]))
+        return known is not None and _is_same(pipeline, known) and _version(pipeline) <= _version(known)
+
     def drop_pipeline(self, pipeline: Object) -> Key:
         """Forget a pipeline, but none that was made under its name since; its objects go when they are gone."""
         key = (pipeline["metadata"]["namespace"], pipeline["metadata"]["name"])

@@ -72,6 +72,16 @@ def test_a_status_that_was_written_just_before_the_deletion_does_not_bring_the_p
     assert store.pipeline(KEY) is None
 
 
+def test_what_a_write_of_ours_led_to_is_no_news() -> None:
+    store = Store()
+    assert not store.knows(resource(1))
+    store.put_pipeline(resource(9))
+    assert store.knows(resource(9))
+    assert store.knows(resource(8))
+    assert not store.knows(resource(10))
+    assert not store.knows(resource(9, "uid-2"))
+
+
 def test_objects_are_known_by_their_pipeline_and_kind() -> None:
     store = Store()
     for kind, built in BUILT.items():
