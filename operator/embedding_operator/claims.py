@@ -36,6 +36,11 @@ def claim(pipeline: EmbeddingPipeline, cluster_id: str) -> Claim:
     return Claim(metadata.uid, name, metadata.creation_timestamp, cluster_id, group, output, held)
 
 
+def wants(claim: Claim) -> tuple[tuple[str, str, str], ...]:
+    """What nobody else may have: claims without one of these in common don't touch each other."""
+    return ((claim.cluster_id, "output", claim.output), (claim.cluster_id, "group", claim.group))
+
+
 def conflict(own: Claim, others: Iterable[Claim]) -> Problem | None:
     """Why a pipeline must stand back, where it must: the first of those that come before it has what they all want."""
     known = list(others)

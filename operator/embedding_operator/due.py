@@ -70,7 +70,7 @@ class DueQueue:
     def __len__(self) -> int:
         """How many keys wait or are looked at."""
         with self._condition:
-            return len(self._due.keys() | self._taken)
+            return len(self._due) + sum(key not in self._due for key in self._taken)
 
     def _release(self, key: Key, delay: float | None) -> None:
         self._taken.discard(key)

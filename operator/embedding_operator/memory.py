@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -42,13 +43,15 @@ class Memory:
         self._lock = threading.Lock()
         self._known: dict[Key, _Known] = {}
         self._claims: dict[Key, Claim] = {}
+        # How many claims want a thing: most are alone, and need not be held against all others at each look.
+        self._wanted: Counter[tuple[str, str, str]] = Counter()
         self._waiting: set[Key] = set()
 
     def forget(self, key: Key) -> None:
         """The pipeline is gone."""
         with self._lock:
             self._known.pop(key, None)
-            self._claims.pop(key, None)
+            self._replace_claim(key, None)
             self._waiting.discard(key)
 
     def meet(self, key: Key, uid: str) -> None:
@@ -58,12 +61,12 @@ class Memory:
                 del self._known[key]
             self._known.setdefault(key, _Known(uid))
             if key in self._claims and self._claims[key].uid != uid:
-                del self._claims[key]
+                self._replace_claim(key, None)
 
     def seed(self, key: Key, held: Claim) -> None:
         """What a pipeline held when another process was the operator."""
         with self._lock:
-            self._claims[key] = held
+            self._replace_claim(key, held)
 
     def claim(self, key: Key, wanted: Claim) -> Problem | None:
         """Grant a claim, or say who has it. What is granted is held until it changes or the pipeline goes."""
@@ -72,8 +75,11 @@ class Memory:
             # What was decided here counts more than a status, which may be older.
             held = wanted.held if before is None else before == replace(wanted, held=True)
             own = replace(wanted, held=held)
-            problem = claims.conflict(own, (other for known, other in self._claims.items() if known != key))
-            self._claims[key] = replace(own, held=problem is None)
+            self._replace_claim(key, own)
+            problem = None
+            if any(self._wanted[want] > 1 for want in claims.wants(own)):
+                problem = claims.conflict(own, (other for known, other in self._claims.items() if known != key))
+            self._replace_claim(key, replace(own, held=problem is None))
             (self._waiting.discard if problem is None else self._waiting.add)(key)
             return problem
 
@@ -163,6 +169,16 @@ class Memory:
     def wrote_figures(self, key: Key) -> None:
         """Figures were written."""
         self._of(key).figures_written = self._clock()
+
+    def _replace_claim(self, key: Key, new: Claim | None) -> None:
+        old = self._claims.pop(key, None)
+        for want in claims.wants(old) if old is not None else ():
+            self._wanted[want] -= 1
+            if not self._wanted[want]:
+                del self._wanted[want]
+        if new is not None:
+            self._claims[key] = new
+            self._wanted.update(claims.wants(new))
 
     def _of(self, key: Key) -> _Known:
         with self._lock:
