@@ -72,6 +72,7 @@ def main() -> None:
             say(f"{size} pipelines: the operator, {name.replace('_', ' ')}")
             row[name] = operator(size, topics_there=there)
             row[name]["ratio"] = round(row[name]["seconds"] / row["kubectl"]["seconds"], 2)
+            say(json.dumps({name: row[name]}))
         rows.append(row)
     report(rows)
 
