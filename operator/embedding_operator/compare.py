@@ -9,7 +9,6 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from embedding_operator import names
 from embedding_operator.observed import Object
 
 # The keys by which the API server merges lists of mappings; source: the merge keys of core/v1 and apps/v1.
@@ -26,6 +25,8 @@ _KEYS = {
 _QUANTITIES = frozenset({"requests", "limits", "sizeLimit", "divisor"})
 # What the API server replaces as a whole: an entry beside ours changes what ours mean.
 _WHOLE = frozenset({"selector", "nodeSelector"})
+# Texts under keys that people choose, which are no fields' names.
+_TEXTS = frozenset({"annotations", "data", "labels", "matchLabels"})
 # What says something even where it is empty.
 _SOURCES = frozenset({"emptyDir"})
 
@@ -34,9 +35,7 @@ def differs(desired: Object, live: Object | None) -> bool:
     """Whether an object has to be applied: missing, hand-edited, or last applied from something else."""
     if live is None:
         return True
-    annotations = live["metadata"].get("annotations") or {}
-    if annotations.get(names.APPLIED) != desired["metadata"]["annotations"][names.APPLIED]:
-        return True
+    # What it was applied from is an annotation like others (``names.APPLIED``).
     # It was asked for by its kind, which a list leaves out of its items.
     return not all(_holds(desired[part], live.get(part), part) for part in desired.keys() - {"apiVersion", "kind"})
 
@@ -46,6 +45,8 @@ def _holds(desired: Any, live: Any, name: str) -> bool:
     if live is None:
         # The API server stores no empty text, list or mapping.
         return desired in (None, "", [], {}) and name not in _SOURCES
+    if name in _TEXTS:
+        return bool(desired.items() <= live.items())
     if name in _QUANTITIES:
         return _same_quantities(desired, live)
     if isinstance(desired, dict) and name not in _WHOLE:
@@ -56,8 +57,6 @@ def _holds(desired: Any, live: Any, name: str) -> bool:
 
 
 def _holds_list(desired: list[Any], live: Any, name: str) -> bool:
-    if not isinstance(live, list):
-        return False
     keys = _KEYS.get(name)
     if keys is None:
         # An atomic list: nobody else's items can be in it.

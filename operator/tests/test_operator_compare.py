@@ -96,6 +96,10 @@ STORED: dict[str, tuple[dict[str, Any], Edit]] = {
         {},
         lambda live: worker(live).update(terminationMessagePath="/dev/termination-log", imagePullPolicy="IfNotPresent"),
     ),
+    "labels that are called like fields": (
+        {"podLabels": {"limits": "strict", "env": "production", "selector": "a"}},
+        lambda live: live["spec"]["template"]["metadata"]["labels"].update(mesh="on"),
+    ),
     "the mode of files": (
         {},
         lambda live: pods(live)["volumes"][0]["configMap"].update(defaultMode=420),
@@ -205,6 +209,13 @@ def test_found_is(kind: str, edit: Edit) -> None:
 def test_found_is_a_toleration_more_in_a_list_that_is_replaced_as_a_whole() -> None:
     fields = {"tolerations": [{"key": "gpu", "operator": "Exists"}]}
     assert edited("Deployment", lambda live: pods(live)["tolerations"].append({"operator": "Exists"}), worker=fields)
+
+
+def test_found_is_that_an_empty_label_was_taken_away() -> None:
+    fields = {"podLabels": {"canary": ""}}
+    assert edited(
+        "Deployment", lambda live: live["spec"]["template"]["metadata"]["labels"].pop("canary"), worker=fields
+    )
 
 
 def test_found_is_a_label_more_that_nodes_must_have() -> None:
