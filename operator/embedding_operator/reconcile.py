@@ -144,7 +144,8 @@ class Reconciler:
 
     def _change_topics(self, key: Key, observed: Observed, plan: Plan) -> tuple[Problem | None, bool]:
         """Do what is planned at the brokers. Returns what was refused, and whether topics were created."""
-        if not plan.topics:
+        # A pipeline that went away during this look may have had its topics deleted by whoever took it away.
+        if not plan.topics or self._store.pipeline(key) is None:
             return None, False
         client = self._brokers.client(connection(observed.pipeline, observed.secrets))
         try:
