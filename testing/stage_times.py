@@ -1,10 +1,10 @@
 """How long each folder of tests took, at the end of a run."""
 
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 
-_seconds: Counter[str] = Counter()
+_seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
