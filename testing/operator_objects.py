@@ -103,4 +103,4 @@ def observed(found: EmbeddingPipeline | None = None, **others: Any) -> Observed:
 
 def planned(found: Observed) -> Plan:
     """What is to be done about it."""
-    return decide(found, desired_state(found.pipeline, SETTINGS, secrets_checksum(found)))
+    return decide(found, tuple(desired(found.pipeline, secrets_checksum(found)).values()))

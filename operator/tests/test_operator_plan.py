@@ -60,6 +60,26 @@ def test_a_secret_that_goes_missing_does_not_roll_the_workers_that_run_with_it()
     assert (applied(plan), plan.scale) == ([], None)
 
 
+def running_with(checksum: str, **others: Any) -> Observed:
+    """Of a pipeline whose workers run with Secrets of this checksum."""
+    built = {kind: stored(one) for kind, one in desired(pipeline(), checksum).items()}
+    built["Deployment"]["spec"]["replicas"] = 1
+    return observed(objects=built, **others)
+
+
+def test_the_same_secrets_leave_the_workers_alone() -> None:
+    assert not planned(running_with("c0ffee", secrets=Secrets(checksum="c0ffee"))).apply
+
+
+def test_a_secret_that_goes_missing_leaves_the_workers_alone_that_run_with_it() -> None:
+    plan = planned(running_with("c0ffee", secrets=MISSING, kafka=MISSING.problem))
+    assert (plan.apply, plan.scale, plan.gate) == ((), None, Gate.HOLD)
+
+
+def test_secrets_that_the_pipeline_no_longer_names_roll_the_workers() -> None:
+    assert applied(planned(running_with("c0ffee"))) == ["Deployment"]
+
+
 def test_a_change_of_replicas_only_scales() -> None:
     plan = planned(with_workers(1))
     assert (applied(plan), plan.scale) == ([], 2)
