@@ -269,6 +269,13 @@ def test_a_clock_of_ones_own_is_not_needed() -> None:
     assert Memory().figures_due(KEY, 10)
 
 
+def test_the_state_in_which_nothing_had_to_be_done_is_remembered(memory: Memory) -> None:
+    assert memory.settled(KEY) is None
+    memory.settle(KEY, (1, "c0ffee", {"Deployment": "7"}))
+    assert memory.settled(KEY) == (1, "c0ffee", {"Deployment": "7"})
+    assert memory.settled(OTHER) is None
+
+
 REMEMBERED: dict[str, Callable[[Memory], object]] = {
     "secrets": lambda memory: memory.secrets(KEY, 1, 60),
     "the model": lambda memory: memory.model(KEY),
@@ -277,6 +284,7 @@ REMEMBERED: dict[str, Callable[[Memory], object]] = {
     "the rate": lambda memory: memory.rate(KEY, Progress(0, 2, 20), 10),
     "when figures were written": lambda memory: not memory.figures_due(KEY, 10),
     "the claim": lambda memory: memory.holds(KEY),
+    "that nothing had to be done": lambda memory: memory.settled(KEY),
 }
 
 
@@ -288,6 +296,7 @@ def test_of_a_pipeline_that_is_gone_nothing_is_remembered_not(ask: Callable[[Mem
     memory.configs(KEY)["id"] = (0.0, {})
     memory.rate(KEY, Progress(0, 1, 0), 10)
     memory.wrote_figures(KEY)
+    memory.settle(KEY, (1, None, {}))
     memory.claim(KEY, replace(claim("a"), held=True))
     memory.forget(KEY)
     assert not ask(memory)
