@@ -157,6 +157,7 @@ def process(plane: NoNodes) -> Iterator[int]:
         "EMBEDDING_OPERATOR_HTTP_PORT": str(SETTINGS.http_port),
     }
     log = OUTPUT.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         started = subprocess.Popen(
             [Path(sys.executable).with_name("embedding-operator"), "run"],

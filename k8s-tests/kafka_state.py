@@ -1,10 +1,11 @@
 """What the brokers have of a pipeline: topics, their configuration, consumer groups; and a hand that changes them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
     AdminClient,
     AlterConfigOpType,
@@ -14,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
 )
 
 from kafka_helpers import produce, read_all
+from waiting import wait_until
 
 TIMEOUT_SECONDS = 30.0
 
@@ -58,6 +60,20 @@ def has_group(bootstrap_servers: str, group: str) -> bool:
     """Whether the brokers know a consumer group."""
     with _admin(bootstrap_servers) as admin:
         return group in {found.group_id for found in admin.list_consumer_groups().result(TIMEOUT_SECONDS).valid}
+
+
+@contextmanager
+def member(bootstrap_servers: str, group: str, name: str) -> Iterator[None]:
+    """Have a member in a consumer group that reads a topic."""
+    with Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, "enable.auto.commit": False}) as consumer:
+        consumer.subscribe([name])
+
+        def joined() -> bool:
+            consumer.poll(0.1)
+            return bool(consumer.assignment())
+
+        wait_until(joined, TIMEOUT_SECONDS, f"no partition of {name} in {TIMEOUT_SECONDS:g} s")
+        yield
 
 
 def write_texts(bootstrap_servers: str, name: str, texts: Mapping[str, str]) -> None:

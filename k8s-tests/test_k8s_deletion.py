@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from kubernetes.config import new_client_from_config
+from kubernetes.dynamic.exceptions import ConflictError
 
 import kafka_access
 import kafka_state
+from embedding_operator.cluster import Cluster
 from kafka_helpers import delete_topics
 from kafka_listeners import SASL
 from system_fixtures import Object, Pipeline, Pipelines, System
@@ -15,6 +18,7 @@ pytestmark = pytest.mark.slow
 NOWHERE = {"nodeSelector": {"example.com/no-node": "has-this"}}
 OBJECTS = "deployment,replicaset,pod,configmap,service,poddisruptionbudget"
 DELETE = {"deletionPolicy": "Delete"}
+FINALIZED = {"metadata": {"finalizers": ["embeddings.dev/kafka"]}}
 
 
 def belongings(pipeline: Pipeline) -> list[str]:
@@ -162,3 +166,35 @@ def test_a_namespace_with_a_pipeline_whose_topics_go_with_it_can_be_deleted(
     assert kafka_state.topic(servers, f"{namespace}.ending.out") is None
     assert kafka_state.topic(servers, f"{namespace}.ending.in") is not None
     delete_topics(servers, [f"{namespace}.ending.in"])
+
+
+def test_who_takes_the_policy_back_during_the_deletion_keeps_the_topics(system: System, pipelines: Pipelines) -> None:
+    pipeline = unscheduled(pipelines, "regretted", topics=DELETE)
+    # Somebody is still reading, so that the deletion waits.
+    group = f"{pipelines.namespace}.regretted"
+    topic = f"{pipelines.namespace}.regretted.out"
+    with kafka_state.member(system.kafka.bootstrap_servers, group, topic):
+        pipeline.delete(wait=False)
+        pipeline.until(lambda: (pipeline.get() or {})["metadata"].get("deletionTimestamp"), "the deletion isn't seen")
+        pipeline.patch({"topics": {"deletionPolicy": "Retain"}})
+        pipeline.until(lambda: pipeline.get() is None, "the pipeline stays", 60)
+    assert kafka_state.topic(system.kafka.bootstrap_servers, topic) is not None
+
+
+def test_a_pipeline_that_can_not_be_read_says_so_and_can_be_deleted(pipelines: Pipelines) -> None:
+    # The API server takes this for a whole number, and no pod would.
+    odd = {"tolerations": [{"key": "odd", "operator": "Exists", "tolerationSeconds": 250000000.5}]}
+    pipeline = pipelines.apply("unreadable", worker=odd)
+    pipeline.kubectl("patch", "embp", "unreadable", "--type=merge", "--patch", json.dumps(FINALIZED))
+    assert "spec.worker.tolerations" in pipeline.wait("Ready", "False", "Invalid")["message"]
+    pipeline.kubectl("delete", "embp", "unreadable", "--timeout=60s")
+
+
+def test_a_status_is_never_written_to_another_pipeline_of_the_same_name(system: System, pipelines: Pipelines) -> None:
+    before = unscheduled(pipelines, "twice").get()
+    assert before is not None
+    pipelines.apply("twice").delete()
+    unscheduled(pipelines, "twice")
+    api = Cluster(new_client_from_config(str(system.cluster.kubeconfig)))
+    with pytest.raises(ConflictError):
+        api.write_status(before, before["status"])

@@ -105,11 +105,16 @@ class Cluster:
         body = {"spec": {"replicas": replicas}}
         self._request("patch", path, body, _MERGE, field_manager=names.REPLICAS_FIELD_MANAGER)
 
-    def write_status(self, namespace: str, name: str, before: Mapping[str, Any], status: Mapping[str, Any]) -> Object:
-        """Write a pipeline's status, and take away what it no longer says. Returns the stored object."""
-        gone = dict.fromkeys(before.keys() - status.keys())
-        path = _path("EmbeddingPipeline", namespace, name) + "/status"
-        return self._request("patch", path, {"status": gone | dict(status)}, _MERGE, field_manager=names.FIELD_MANAGER)
+    def write_status(self, pipeline: Object, status: Mapping[str, Any]) -> Object:
+        """Write a pipeline's status, and take away what it no longer says. Returns the stored object.
+
+        Raises ``ConflictError`` where it has changed since it was read: it may be another one of the same name.
+        """
+        metadata = pipeline["metadata"]
+        gone = dict.fromkeys((pipeline.get("status") or {}).keys() - status.keys())
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": gone | dict(status)}
+        path = _path("EmbeddingPipeline", metadata["namespace"], metadata["name"]) + "/status"
+        return self._request("patch", path, body, _MERGE, field_manager=names.FIELD_MANAGER)
 
     def set_finalizers(self, pipeline: Object, finalizers: list[str]) -> Object:
         """Replace a pipeline's finalizers. Raises ``ConflictError`` where it has changed since it was read."""

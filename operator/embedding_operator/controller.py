@@ -55,6 +55,7 @@ class Controller:
                 # A list leaves these out of its items, and events of a watch don't.
                 pipeline |= {"apiVersion": "embeddings.dev/v1alpha1", "kind": "EmbeddingPipeline"}
                 self._queue.add(self._store.put_pipeline(pipeline), 0)
+        self.metrics.pipelines.set(len(self._store))
         self._reconciler.take_over()
         self._watches.start()
         if not self._watches.wait_until_listed(_LIST_SECONDS):

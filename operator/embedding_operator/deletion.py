@@ -22,6 +22,7 @@ _PATIENCE_SECONDS = 300.0
 # What only somebody else can mend, and who deletes a pipeline often has no more reason to.
 _HOPELESS = frozenset(
     {
+        Reason.CONFLICT,
         Reason.SECRET_MISSING,
         TroubleReason.AUTHENTICATION_FAILED,
         TroubleReason.TLS_FAILED,
@@ -45,17 +46,29 @@ class Deletion:
         self._store = store
         self._observer = observer
 
-    def set_finalizer(self, stored: Object, pipeline: EmbeddingPipeline) -> None:
-        """Have the finalizer exactly where the policy asks for it."""
+    def set_finalizer(self, stored: Object, pipeline: EmbeddingPipeline) -> Object:
+        """Have the finalizer exactly where the policy asks for it. Returns the pipeline as it is stored then."""
         wanted = pipeline.spec.topics.deletion_policy == "Delete"
         if wanted != (names.FINALIZER in pipeline.metadata.finalizers):
             others = [name for name in pipeline.metadata.finalizers if name != names.FINALIZER]
             found = self._cluster.set_finalizers(stored, [*others, names.FINALIZER] if wanted else others)
             self._store.put_pipeline(found)
+            return found
+        return stored
+
+    def let_go(self, stored: Object) -> None:
+        """Take the finalizer away, where it is there: nothing is left to do, or nothing can be done."""
+        finalizers = stored["metadata"].get("finalizers") or []
+        if names.FINALIZER in finalizers:
+            self._cluster.set_finalizers(stored, [name for name in finalizers if name != names.FINALIZER])
 
     def go_on(self, key: Key, stored: Object, pipeline: EmbeddingPipeline) -> float | None:
         """The next step of the deletion. Returns the seconds until the one after it, ``None`` where all is done."""
         if names.FINALIZER not in pipeline.metadata.finalizers:
+            return None
+        if pipeline.spec.topics.deletion_policy == "Retain":
+            # Somebody thought better of it.
+            self.let_go(stored)
             return None
         objects, _ = self._store.owned(key)
         live = objects.get("Deployment")
@@ -68,15 +81,13 @@ class Deletion:
         if problem is not None:
             message = f"topics and group stay at the brokers: {problem.message}"
             events.post(self._cluster, pipeline, "Warning", "KafkaNotCleanedUp", message)
-        others = [name for name in pipeline.metadata.finalizers if name != names.FINALIZER]
-        self._cluster.set_finalizers(stored, others)
+        self.let_go(stored)
         return None
 
     def _clean_up(self, key: Key, pipeline: EmbeddingPipeline) -> Problem | None:
         """Delete the group and the topics that are ours. Returns what is in the way."""
         if not self._observer.holds_claim(key):
-            # Group and topics are another's, or their owner isn't known.
-            return None
+            return Problem(Reason.CONFLICT, "whether output topic and group are this pipeline's isn't known")
         secrets = self._observer.secrets(key, pipeline)
         if secrets.problem is not None:
             return secrets.problem

@@ -84,7 +84,10 @@ class Reconciler:
             return self._reconcile(key, stored, EmbeddingPipeline.model_validate(stored))
         except ValidationError as error:
             # Stored under a schema that was replaced since, or where its rules were not applied.
-            self._write_unreadable(key, stored, error)
+            if stored["metadata"].get("deletionTimestamp") is not None:
+                self._deletion.let_go(stored)
+            else:
+                self._write_unreadable(key, stored, error)
             return self._settings.resync_seconds
         except NotFoundError:
             if self._cluster.get("EmbeddingPipeline", *key) is not None:
@@ -96,14 +99,16 @@ class Reconciler:
         self._memory.meet(key, pipeline.metadata.uid)
         if pipeline.metadata.deletion_timestamp is not None:
             return self._deletion.go_on(key, stored, pipeline)
-        self._deletion.set_finalizer(stored, pipeline)
+        stored = self._deletion.set_finalizer(stored, pipeline)
         observed = self._observer.observe(key, pipeline)
         plan = self._plan(key, observed)
-        observed, again = self._act(key, observed, plan)
-        if again:
-            return 0
-        self._write_status(key, observed, conditions(observed, plan))
-        return self._pause()
+        observed, created = self._act(key, observed, plan)
+        if created:
+            # That they are ours has to outlive this process.
+            observed = self._observer.observe(key, pipeline)
+            plan = self._plan(key, observed)
+        self._write_status(key, stored, observed, conditions(observed, plan))
+        return 0 if created else self._pause()
 
     def _pause(self) -> float:
         """Seconds until the next look at a pipeline of which nothing is heard meanwhile."""
@@ -122,7 +127,10 @@ class Reconciler:
         return plan
 
     def _act(self, key: Key, observed: Observed, plan: Plan) -> tuple[Observed, bool]:
-        """Do what is planned. Returns what was refused with what was observed, and whether to look again at once."""
+        """Do what is planned. Returns what was refused with what was observed, and whether topics were created.
+
+        Those come first and alone: what else is to be done depends on what they turn out to be.
+        """
         topic_problem, created = self._change_topics(key, observed, plan)
         if created:
             return observed, True
@@ -177,18 +185,16 @@ class Reconciler:
         wanted = status.unreadable(stored, told, _now())
         if wanted != before:
             logger.error("%s/%s can't be read: %s", *key, told.message)
-            self._store.put_pipeline(self._cluster.write_status(*key, before, wanted))
+            self._store.put_pipeline(self._cluster.write_status(stored, wanted))
 
-    def _write_status(self, key: Key, observed: Observed, found: tuple[Condition, ...]) -> None:
-        metadata = observed.pipeline.metadata
+    def _write_status(self, key: Key, stored: Object, observed: Observed, found: tuple[Condition, ...]) -> None:
         wanted = status.status(observed, found, _now())
         before = observed.status
         # Without a rate: what a process before this one wrote says more, and is most often still so.
         due = observed.rate is not None and self._memory.figures_due(key, FIGURES_SECONDS)
         if not status.worth_writing(before, wanted, figures_due=due):
             return
-        written = self._cluster.write_status(metadata.namespace, metadata.name, before, wanted)
-        self._store.put_pipeline(written)
+        self._store.put_pipeline(self._cluster.write_status(stored, wanted))
         self._memory.wrote_figures(key)
         events.transitions(self._cluster, observed.pipeline, before, found)
 

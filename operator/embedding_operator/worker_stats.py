@@ -1,7 +1,6 @@
 """A worker's ``GET /stats``, asked by the operator."""
 
 import urllib3
-from pydantic import ValidationError
 
 from embedding_service.contract.stats import ModelStats, Stats
 
@@ -21,5 +20,6 @@ def ask(address: str, token: str | None) -> ModelStats | None:
     try:
         answer = _pool.request("GET", f"http://{host}:{_PORT}/stats", headers=headers)
         return Stats.model_validate_json(answer.data).model if answer.status == _OK else None
-    except (urllib3.exceptions.HTTPError, ValidationError):
+    except (urllib3.exceptions.HTTPError, ValueError):
+        # ValueError: what isn't JSON of this shape, and a token that no header can hold.
         return None
