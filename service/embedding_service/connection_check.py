@@ -26,31 +26,27 @@ def examine(trouble: Trouble, connection: Connection) -> Trouble:
         return trouble
     named = re.match(r"(\S+:\d+): ", trouble.message)
     server = named[1] if named else connection.bootstrap_servers[0]
-    if connection.tls:
-        clearer = _certificate_problem(server, connection.ca_pem)
-    elif _speaks_tls(server):
-        clearer = "the broker speaks TLS there; expected TLS to be switched on, or the address of a listener without it"
-    else:
-        clearer = None
-    if clearer is not None:
-        return Trouble(TroubleReason.TLS_FAILED, f"{server}: {clearer}")
-    if trouble.reason is TroubleReason.BROKER_UNREACHABLE and connection.sasl_mechanism is None and _listens(server):
+    try:
+        problem = _certificate_problem(server, connection.ca_pem) if connection.tls else _tls_there(server)
+    except (OSError, ValueError):
+        # Not reached, or silent: there is no more to be known.
+        return trouble
+    if problem is not None:
+        return Trouble(TroubleReason.TLS_FAILED, f"{server}: {problem}")
+    if trouble.reason is TroubleReason.BROKER_UNREACHABLE and connection.sasl_mechanism is None:
         return replace(trouble, message=f"{server}: closes the connection; perhaps it expects a SASL user and password")
     return trouble
 
 
 def _certificate_problem(server: str, ca_pem: str | None) -> str | None:
+    # Comments beside the certificates may have any letters.
+    context = ssl.create_default_context(cadata=ca_pem and ca_pem.encode("ascii", errors="ignore").decode())
+    # Newer Pythons are stricter than librdkafka, which is asked about here.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
-        # Comments beside the certificates may have any letters.
-        ascii_only = ca_pem and ca_pem.encode("ascii", errors="ignore").decode()
-        context = ssl.create_default_context(cadata=ascii_only)
-        # Newer Pythons are stricter than librdkafka, which is asked about here.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         _handshake(server, context)
     except ssl.SSLCertVerificationError as error:
         return _told(error, server, given=ca_pem is not None)
-    except OSError:
-        return None
     return None
 
 
@@ -67,24 +63,18 @@ def _told(error: ssl.SSLCertVerificationError, server: str, *, given: bool) -> s
     return f"the broker's certificate isn't accepted: {error.verify_message}"
 
 
-def _speaks_tls(server: str) -> bool:
+def _tls_there(server: str) -> str | None:
     context = ssl.create_default_context()
     # Nothing is sent over this connection: only whether there is a handshake counts.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         _handshake(server, context)
-    except OSError:
-        return False
-    return True
-
-
-def _listens(server: str) -> bool:
-    try:
-        _connect(server).close()
-    except OSError:
-        return False
-    return True
+    except (ssl.SSLError, ConnectionResetError) as error:
+        # A broker without TLS hangs up on it; an alert is TLS too.
+        if "ALERT" not in str(error):
+            return None
+    return "the broker speaks TLS there; expected TLS to be switched on, or the address of a listener without it"
 
 
 def _handshake(server: str, context: ssl.SSLContext) -> None:

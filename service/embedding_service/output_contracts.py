@@ -4,6 +4,7 @@ Such vectors can't be compared, and nobody sees it in the numbers. The API serve
 this sees what is in the topic, whoever wrote it.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from embedding_service.contract.settings import KafkaSettings
 from embedding_service.delivery.errors import ACCESS_DENIED, reading_denied
 from embedding_service.first_offsets import end_offsets
 from embedding_service.messages import headers_of
+
+logger = logging.getLogger(__name__)
 
 # How many of a partition's last offsets are looked at: a few, and more where these are all tombstones, control
 # records, or another producer's.
@@ -47,6 +50,8 @@ class ContractCheck:
             if others:
                 raise self._mismatch(others)
             unknown = {number: end for number, end in unknown.items() if number not in found and end > window}
+        if unknown and not self._stop.is_set():
+            logger.info("no vector among the last %d records of partitions %s of the output topic", window, [*unknown])
 
     def _last_contracts(self, ends: Mapping[int, int], window: int) -> dict[int, str]:
         topic = self._kafka.output_topic

@@ -91,8 +91,8 @@ class TopicCheck:
         if trouble is not None and trouble.reason is not TroubleReason.BROKER_UNREACHABLE:
             raise Termination(TerminationReason(trouble.reason.value), trouble.message)
         servers = ",".join(self._kafka.bootstrap_servers)
-        what = trouble.message if trouble is not None else error.str()
-        self._reminder.tell(f"kafka.bootstrap_servers: '{servers}': not there yet, still trying: {what}")
+        what = f"not ready: {error.str()}" if trouble is None else f"can't be reached: {trouble.message}"
+        self._reminder.tell(f"kafka.bootstrap_servers: '{servers}': {what}; still trying")
 
     def _look(self) -> Partitions:
         inputs = self._partitions("input_topic", self._kafka.input_topic, "READ")

@@ -1,5 +1,6 @@
 """What keeps a client from its brokers: the sentences, from texts that librdkafka gave, and that it still gives them."""
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -26,32 +27,35 @@ UNREACHABLE, AUTHENTICATION, TLS_FAILED, DENIED = (
 )
 
 
+# As librdkafka 2.16 and Apache Kafka 4.1 said it.
+SAID = [
+    ("_AUTHENTICATION", "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid credentials with SASL mechanism SCRAM-SHA-512 (after 320ms in state AUTH_REQ)", AUTHENTICATION, "b:1: the broker doesn't accept this SASL user name or its password"),
+    ("_AUTHENTICATION", "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 302ms in state AUTH_REQ)", AUTHENTICATION, "b:1: the broker doesn't accept this SASL user name or its password"),
+    ("_AUTHENTICATION", "sasl_plaintext://b:1/bootstrap: SASL SCRAM-SHA-512 mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms:  (after 5ms in state AUTH_HANDSHAKE)", AUTHENTICATION, "b:1: the broker takes no SASL there; expected the address of a SASL listener, or no SASL"),
+    ("_AUTHENTICATION", "sasl_plaintext://b:1/1: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: SCRAM-SHA-512,GSSAPI (after 5ms in state AUTH_HANDSHAKE)", AUTHENTICATION, "b:1: the broker doesn't offer PLAIN; expected a SASL mechanism of SCRAM-SHA-512,GSSAPI"),
+    ("SASL_AUTHENTICATION_FAILED", "Broker: SASL Authentication failed", AUTHENTICATION, "the broker refuses this user; expected a SASL user name and password that it knows"),
+    ("_SSL", "ssl://b:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package) (after 10ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker's certificate can't be verified"),
+    ("_TRANSPORT", "ssl://b:1/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener? (after 10ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker speaks no TLS there; expected the address of a TLS listener"),
+    ("_TRANSPORT", "ssl://b:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker speaks no TLS there; expected the address of a TLS listener"),
+    ("_TRANSPORT", "ssl://b:1/2: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (after 2ms in state APIVERSION_QUERY)", TLS_FAILED, "b:1: the broker doesn't accept the client's certificate, or was given none; expected one by its CA"),
+    ("_TRANSPORT", "ssl://b:1/2: Receive failed: error:0A00042E:SSL routines::tlsv1 alert protocol version: SSL alert number 70 (after 2ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the TLS handshake failed; expected a TLS listener of Kafka"),
+    ("_TRANSPORT", "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)", UNREACHABLE, "127.0.0.1:1: Connection refused; expected a broker that runs and can be reached there"),
+    ("_TRANSPORT", "GroupCoordinator: 127.0.0.1:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)", UNREACHABLE, "127.0.0.1:1: Connection refused; expected a broker that runs and can be reached there"),
+    ("_RESOLVE", "nowhere.invalid:9092/bootstrap: Failed to resolve 'nowhere.invalid:9092': Name or service not known (after 0ms in state CONNECT)", UNREACHABLE, "nowhere.invalid:9092: Name or service not known; expected names known here, in the bootstrap servers and the brokers' advertised.listeners"),
+    ("_ALL_BROKERS_DOWN", "1/1 brokers are down", UNREACHABLE, "no broker answers; expected brokers that run and can be reached at the bootstrap servers"),
+    ("_TIMED_OUT", "Failed while waiting for controller: Local: Timed out", UNREACHABLE, "no broker answers; expected brokers that run and can be reached at the bootstrap servers"),
+    ("_INVALID_ARG", "Failed to create admin client: failed to read certificate #0 from ssl.ca.pem: not in PEM format?: error:0480006C:PEM routines::no start line: Expecting: CERTIFICATE", TLS_FAILED, "the given CA can't be read; expected certificates in PEM"),
+    ("_INVALID_ARG", "ssl.ca.location failed: error:05800088:x509 certificate routines::no certificate or crl found", TLS_FAILED, "the given CA can't be read; expected certificates in PEM"),
+    ("_INVALID_ARG", "ssl.certificate.location failed: error:0A080009:SSL routines::PEM lib", TLS_FAILED, "the client's certificate can't be read; expected it and its chain in PEM"),
+    ("_INVALID_ARG", "ssl.key.pem failed: error:05800074:x509 certificate routines::key values mismatch", TLS_FAILED, "the client's key isn't that of its certificate"),
+    ("TOPIC_AUTHORIZATION_FAILED", "Broker: Topic authorization failed", DENIED, "missing ACL: expected the right to do this with the topic (docs/security.md lists all)"),
+    ("GROUP_AUTHORIZATION_FAILED", "Broker: Group authorization failed", DENIED, "missing ACL: expected the right to do this with the consumer group (docs/security.md lists all)"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "reason", "message"),
-    [
-        ("_AUTHENTICATION", "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid credentials with SASL mechanism SCRAM-SHA-512 (after 320ms in state AUTH_REQ)", AUTHENTICATION, "b:1: the broker doesn't accept this SASL user name or its password"),
-        ("_AUTHENTICATION", "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed: Invalid username or password (after 302ms in state AUTH_REQ)", AUTHENTICATION, "b:1: the broker doesn't accept this SASL user name or its password"),
-        ("_AUTHENTICATION", "sasl_plaintext://b:1/bootstrap: SASL SCRAM-SHA-512 mechanism handshake failed: Broker: Request not valid in current SASL state: broker's supported mechanisms:  (after 5ms in state AUTH_HANDSHAKE)", AUTHENTICATION, "b:1: the broker takes no SASL there; expected the address of a SASL listener, or no SASL"),
-        ("_AUTHENTICATION", "sasl_plaintext://b:1/1: SASL PLAIN mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: SCRAM-SHA-512,GSSAPI (after 5ms in state AUTH_HANDSHAKE)", AUTHENTICATION, "b:1: the broker doesn't offer PLAIN; expected a SASL mechanism of SCRAM-SHA-512,GSSAPI"),
-        ("SASL_AUTHENTICATION_FAILED", "Broker: SASL Authentication failed", AUTHENTICATION, "the broker refuses this user; expected a SASL user name and password that it knows"),
-        ("_SSL", "ssl://b:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed (install ca-certificates package) (after 10ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker's certificate can't be verified"),
-        ("_TRANSPORT", "ssl://b:1/bootstrap: SSL handshake failed: Disconnected: SSL connection closed by peer: connecting to a PLAINTEXT broker listener? (after 10ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker speaks no TLS there; expected the address of a TLS listener"),
-        ("_TRANSPORT", "ssl://b:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the broker speaks no TLS there; expected the address of a TLS listener"),
-        ("_TRANSPORT", "ssl://b:1/2: Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42 (after 2ms in state APIVERSION_QUERY)", TLS_FAILED, "b:1: the broker doesn't accept the client's certificate, or was given none; expected one by its CA"),
-        ("_TRANSPORT", "ssl://b:1/2: Receive failed: error:0A00042E:SSL routines::tlsv1 alert protocol version: SSL alert number 70 (after 2ms in state SSL_HANDSHAKE)", TLS_FAILED, "b:1: the TLS handshake failed; expected a TLS listener of Kafka"),
-        ("_TRANSPORT", "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)", UNREACHABLE, "127.0.0.1:1: Connection refused; expected a broker that runs and can be reached there"),
-        ("_TRANSPORT", "GroupCoordinator: 127.0.0.1:1: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)", UNREACHABLE, "127.0.0.1:1: Connection refused; expected a broker that runs and can be reached there"),
-        ("_RESOLVE", "nowhere.invalid:9092/bootstrap: Failed to resolve 'nowhere.invalid:9092': Name or service not known (after 0ms in state CONNECT)", UNREACHABLE, "nowhere.invalid:9092: Name or service not known; expected names known here, in the bootstrap servers and the brokers' advertised.listeners"),
-        ("_ALL_BROKERS_DOWN", "1/1 brokers are down", UNREACHABLE, "no broker answers; expected brokers that run and can be reached at the bootstrap servers"),
-        ("_TIMED_OUT", "Failed while waiting for controller: Local: Timed out", UNREACHABLE, "no broker answers; expected brokers that run and can be reached at the bootstrap servers"),
-        ("_INVALID_ARG", "Failed to create admin client: failed to read certificate #0 from ssl.ca.pem: not in PEM format?: error:0480006C:PEM routines::no start line: Expecting: CERTIFICATE", TLS_FAILED, "the given CA can't be read; expected certificates in PEM"),
-        ("_INVALID_ARG", "ssl.ca.location failed: error:05800088:x509 certificate routines::no certificate or crl found", TLS_FAILED, "the given CA can't be read; expected certificates in PEM"),
-        ("_INVALID_ARG", "ssl.certificate.location failed: error:0A080009:SSL routines::PEM lib", TLS_FAILED, "the client's certificate can't be read; expected it and its chain in PEM"),
-        ("_INVALID_ARG", "ssl.key.pem failed: error:05800074:x509 certificate routines::key values mismatch", TLS_FAILED, "the client's key isn't that of its certificate"),
-        ("TOPIC_AUTHORIZATION_FAILED", "Broker: Topic authorization failed", DENIED, "missing ACL: expected the right to do this with the topic (docs/security.md lists all)"),
-        ("GROUP_AUTHORIZATION_FAILED", "Broker: Group authorization failed", DENIED, "missing ACL: expected the right to do this with the consumer group (docs/security.md lists all)"),
-    ],
-)  # fmt: skip
+    ("name", "text", "reason", "message"), SAID, ids=[f"{said[0]}-{number}" for number, said in enumerate(SAID)]
+)
 def test_each_text_becomes_a_sentence_that_says_what_to_do(
     name: str, text: str, reason: TroubleReason, message: str
 ) -> None:
@@ -231,6 +235,17 @@ def test_a_foreign_client_certificate_is_refused(
     trouble = attempt(replace(without_sasl(mutual), certificate_pem=foreign.certificate_pem, key_pem=foreign.key_pem))
     assert trouble is not None
     assert trouble.message.endswith(CLIENT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_broker_that_hangs_is_not_taken_for_one_that_hangs_up(tls: bool) -> None:
+    # Connections are taken, and nothing answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        trouble = explain("_ALL_BROKERS_DOWN", "1/1 brokers are down")
+        assert trouble is not None
+        assert examine(trouble, Connection((address,), tls=tls)) == trouble
 
 
 @pytest.mark.parametrize(
