@@ -41,6 +41,15 @@ def test_of_two_that_do_not_run_the_older_one_goes_first() -> None:
     assert not stands_back(older, younger)
 
 
+def test_of_three_that_do_not_run_the_oldest_goes_first() -> None:
+    oldest, middle, youngest = (
+        replace(RUNNING, uid=year, group=year, created=year, held=False) for year in ("1", "2", "3")
+    )
+    assert stands_back(youngest, oldest, middle)
+    assert stands_back(middle, oldest, youngest)
+    assert not stands_back(oldest, middle, youngest)
+
+
 def test_of_two_of_the_same_second_the_one_with_the_smaller_uid_goes_first() -> None:
     larger, smaller = replace(RUNNING, held=False), replace(ANOTHER, output="out-a", created=RUNNING.created)
     assert stands_back(larger, smaller)

@@ -82,6 +82,13 @@ def test_where_all_is_there_nothing_is_done() -> None:
     assert not found
 
 
+def test_each_thing_to_do_is_something_to_do() -> None:
+    assert changes(pipeline(), kafka(topic("in")), NOBODYS)
+    assert changes(managed(output={"partitions": 6}), kafka(), OURS)
+    live = kafka(topic("in"), topic("out", retention_ms="2"), topic("out-deadletter"))
+    assert changes(managed(output={"config": {"retention.ms": "1"}}), live, OURS)
+
+
 MORE = {"input": {"partitions": 6}, "output": {"partitions": 6}, "deadLetter": {"partitions": 6}}
 
 
@@ -167,7 +174,7 @@ def test_a_topic_of_ours_that_somebody_made_again_is_theirs() -> None:
 def test_topics_that_are_not_managed_are_neither_made_nor_changed() -> None:
     unmanaged = managed(**MORE).model_dump(by_alias=True)["spec"] | {"topics": {"manage": False}}
     for found in (kafka(topic("unrelated")), kafka(topic("in")), kafka()):
-        assert not changes(pipeline(**unmanaged), found, OURS)
+        assert changes(pipeline(**unmanaged), found, OURS) == TopicChanges()
 
 
 def test_missing_topics_are_named() -> None:
