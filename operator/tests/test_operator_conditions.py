@@ -307,6 +307,18 @@ def test_how_often_a_worker_crashed_does_not_change_the_condition(restarts: int)
     assert once == often
 
 
+def test_a_deployment_that_its_controller_has_not_seen_at_all_was_just_changed() -> None:
+    found = observed()
+    del found.objects["Deployment"]["status"]
+    assert told(found)["WorkersReady"].message == "the workers' Deployment was just changed"
+
+
+def test_a_deployment_of_which_no_worker_has_been_counted_yet_has_none() -> None:
+    found = observed()
+    found.objects["Deployment"]["status"] = {"observedGeneration": 1, "updatedReplicas": 1}
+    assert told(found)["WorkersReady"].message.startswith("0 of 1 workers are ready")
+
+
 def test_a_partition_for_each_worker_is_enough() -> None:
     assert told(observed(pipeline(replicas=3)))["TopicsReady"].status == "True"
 
