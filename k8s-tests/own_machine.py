@@ -14,10 +14,12 @@ from testcluster.guard import command as testcluster
 from testcluster.guard import environment
 from testcluster.layout import Layout
 
-# What a cluster writes outside its own directories.
+# What a cluster writes outside its own directories; what another one has mounted there is taken away before.
 _HIDDEN = ("/run", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers")
 _INIT = f"""\
 ip link set lo up
+awk '{{ print $2 }}' /proc/self/mounts | grep --extended-regexp '^({"|".join(_HIDDEN)})/' | sort --reverse |
+    while read -r mount; do umount --lazy "$mount"; done
 for directory in {" ".join(_HIDDEN)}; do mkdir -p $directory; mount -t tmpfs tmpfs $directory; done
 echo ready
 while :; do sleep 1000; done
