@@ -112,6 +112,13 @@ def test_the_answer_to_an_apply_that_comes_after_the_news_of_a_deletion_does_not
     assert known(store) is None
 
 
+def test_the_very_state_that_was_told_to_be_gone_stays_gone() -> None:
+    store = Store()
+    store.drop("ConfigMap", config_map(2))
+    store.put("ConfigMap", config_map(2))
+    assert known(store) is None
+
+
 def test_an_object_that_lost_the_labels_of_the_watch_and_got_them_back_is_known_again() -> None:
     store = Store()
     store.put("ConfigMap", config_map(1))
@@ -161,6 +168,21 @@ def test_pods_are_known_by_their_label_in_the_order_of_their_names() -> None:
     assert [found["metadata"]["name"] for found in store.owned(KEY)[1]] == ["w-1", "w-2"]
     assert store.drop("Pod", worker("w-1", 2)) == KEY
     assert [found["metadata"]["name"] for found in store.owned(KEY)[1]] == ["w-2"]
+
+
+def test_what_a_pod_was_asked_to_be_is_not_kept() -> None:
+    store = Store()
+    store.put("Pod", worker("w-1") | {"spec": {"containers": []}})
+    (found,) = store.owned(KEY)[1]
+    assert "spec" not in found
+    assert found["status"] == worker("w-1")["status"]
+
+
+def test_pipelines_are_counted() -> None:
+    store = Store()
+    store.put_pipeline(resource(1))
+    store.put_pipeline(resource(2))
+    assert len(store) == 1
 
 
 def test_a_pod_of_no_pipeline_is_left_out() -> None:
