@@ -75,7 +75,6 @@ def served(cluster: Cluster, alone: None) -> Iterator[Cluster]:  # noqa: ARG001 
     """The cluster with the file as it stands; where it had no such resource, it has none afterwards."""
     was_there = cluster.kubectl("get", "crd", RESOURCE, check=False).returncode == 0
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{RESOURCE}", "--timeout=30s")
     # A moment passes between Established and requests, and between a new schema and its use.
     wait_until(lambda: published(cluster) == DESCRIPTIONS, 30, "the API server has not taken the file up")
     wait_until(
