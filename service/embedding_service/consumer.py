@@ -98,13 +98,18 @@ class ConsumerLoop:
             return
         self._full_since = None
         self._resume()
-        self._held.extend(self._poll())
+        self._poll()
         self._admit()
 
-    def _poll(self) -> list[Message]:
+    def _poll(self) -> None:
         # consume() waits to fill its number: the first message is waited for, the rest taken as they lie there.
         first = self._consumer.poll(_POLL_SECONDS)
-        return [] if first is None else [first, *self._consumer.consume(_MAX_POLL_MESSAGES - 1, 0)]
+        if first is None:
+            return
+        # Held before the next call, within which a rebalance may drop what is held of some partitions, and only that.
+        self._held.append(first)
+        rest = self._consumer.consume(_MAX_POLL_MESSAGES - 1, 0)
+        self._held.extend(rest)
 
     def _wait_for_room(self) -> None:
         now = time.monotonic()
@@ -220,11 +225,15 @@ class ConsumerLoop:
 
     def _drop(self, partitions: Collection[int]) -> None:
         self._offsets.forget(self._inbox.drop(partitions))
-        self._held = deque(message for message in self._held if message.partition() not in partitions)
+        kept = [message for message in self._held if message.partition() not in partitions]
+        self._held.clear()
+        self._held.extend(kept)
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [position.partition for position in partitions]
         logger.info("partitions assigned: %s", numbers)
+        # The call that gave a partition away may have returned records of it: they are not this assignment's.
+        self._drop(numbers)
         self._offsets.assign(numbers)
         self._metrics.rebalances.labels("assigned").inc()
         self.assigned.set()
