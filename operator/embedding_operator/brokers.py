@@ -1,44 +1,25 @@
-"""Kafka, asked and told by its AdminClient: one client for each cluster and identity, and no decision."""
+"""Every Kafka cluster that pipelines name: one client for each cluster and identity, and no decision."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    OffsetSpec,
-    ResourceType,
-)
-from confluent_kafka.admin import NewTopic as AdminNewTopic  # type: ignore[attr-defined]  # likewise
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
-from embedding_operator.observed import Kafka, Problem, Progress, Topic
+from embedding_operator import kafka_requests
+from embedding_operator.kafka_requests import REQUEST_SECONDS, SPREAD_SECONDS, DeniedError, Offsets
+from embedding_operator.observed import Kafka, Problem, Progress
 from embedding_operator.reasons import Reason
+from embedding_operator.silence import Silence
 from embedding_operator.topics import NewTopic, TopicChanges
 from embedding_service.connection_check import examine
-from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain, missing_acl
+from embedding_service.contract.broker_trouble import BrokerTrouble, Trouble, TroubleReason, explain
 from embedding_service.contract.kafka import Connection, connection_config
 
-_REQUEST_SECONDS = 5.0
-# A cluster that doesn't answer is asked again after this, by one pipeline for all.
-_SILENCE_SECONDS = 5.0
 _IDLE_SECONDS = 600.0
-_SPREAD_SECONDS = 0.05
 # What hardly ever changes is asked again after this: which cluster it is, and how far a group is that had read
 # everything while nothing came in.
 _REMEMBERED_SECONDS = 60.0
@@ -52,14 +33,6 @@ _PASSING = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)
-
-_DENIED = frozenset(
-    {
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
 
@@ -80,13 +53,6 @@ class Wanted:
     def topics(self) -> dict[str, str]:
         """All of its topics, and what its workers do with each: who may do that may look at it, too."""
         return {self.input: "READ", self.output: "WRITE", self.dead_letter: "WRITE"}
-
-
-class Offsets(NamedTuple):
-    """By partition of a topic: the first offset, and the one after the last that a reader sees."""
-
-    begins: list[int]
-    ends: list[int]
 
 
 class BrokersError(Exception):
@@ -125,7 +91,7 @@ class Client:
         self._clock = clock
         self._connection = connection
         self._trouble = BrokerTrouble()
-        self._silent: tuple[float, Problem] | None = None
+        self._silence = Silence(clock)
         self._lock = threading.Lock()
         self._admin: AdminClient | None = None
         # When it was asked for, and the id.
@@ -136,9 +102,9 @@ class Client:
     def observe(self, wanted: Wanted) -> Kafka:
         """The cluster, the topics and how far the group is."""
         cluster_id = self._answer(self._identity)
-        topics = self._answer(self._topics, wanted.topics)
+        topics = self._answer(kafka_requests.topics, wanted.topics)
         there = [topics[name] for name in (wanted.input, wanted.dead_letter) if name in topics]
-        offsets = self._answer(self._offsets, there) if there else {}
+        offsets = self._answer(kafka_requests.offsets, there) if there else {}
         progress = dead = None
         if wanted.input in offsets:
             progress = self._answer(self._progress, wanted, offsets[wanted.input])
@@ -148,7 +114,7 @@ class Client:
 
     def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
         """The configuration of topics; empty for one that this user may not ask about."""
-        return self._answer(self._configs, tuple(topics))
+        return self._answer(kafka_requests.configs, tuple(topics))
 
     def create(self, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
         """Create topics. Returns Kafka's ids of those that were created here, by name, and what was refused."""
@@ -158,44 +124,48 @@ class Client:
     def change(self, changes: TopicChanges) -> None:
         """Grow and alter."""
         if changes.grow:
-            self._answer(self._grow, changes.grow)
+            self._answer(kafka_requests.grow, changes.grow)
         if changes.alter:
-            self._answer(self._alter, changes.alter)
+            self._answer(kafka_requests.alter, changes.alter)
 
     def members(self, group: str) -> int:
         """How many members a consumer group has; 0 for one that isn't there."""
-        return self._answer(self._members, group)
+        return self._answer(kafka_requests.members, group)
 
     def delete(self, topics: Iterable[str], group: str) -> None:
         """Delete topics and a consumer group; those that are gone already are no error."""
-        self._answer(self._delete, tuple(topics), group)
+        self._answer(kafka_requests.delete, tuple(topics), group)
 
     def _answer(self, ask: Callable[..., T], *arguments: Any) -> T:
-        """What ``ask`` returns. A cluster that has just been silent is not asked."""
-        with self._lock:
-            if self._silent is not None and self._clock() < self._silent[0]:
-                raise BrokersError(self._silent[1])
+        """What ``ask`` returns. A cluster that is known to be silent isn't asked."""
+        known = self._silence.begin()
+        if known is not None:
+            raise BrokersError(known)
         try:
             answer = self._patiently(ask, arguments)
+        except DeniedError as denied:
+            self._silence.answered()
+            raise BrokersError(denied.problem) from None
         except KafkaException as error:
             # It may be another cluster when it answers again.
             self._cluster_id = None
             raise BrokersError(self._problem(error.args[0])) from None
-        with self._lock:
-            self._silent = None
+        finally:
+            self._silence.asked()
+        self._silence.answered()
         self._trouble.clear()
         return answer
 
     def _patiently(self, ask: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """What ``ask`` returns, also where brokers are still agreeing on a topic that was made a moment ago."""
-        deadline = self._clock() + _REQUEST_SECONDS
+        deadline = self._clock() + REQUEST_SECONDS
         while True:
             try:
                 return ask(self._connected(), *arguments)
             except KafkaException as error:
                 if error.args[0].code() not in _PASSING or self._clock() >= deadline:
                     raise
-            time.sleep(_SPREAD_SECONDS)
+            time.sleep(SPREAD_SECONDS)
 
     def _connected(self) -> AdminClient:
         with self._lock:
@@ -205,62 +175,47 @@ class Client:
             return self._admin
 
     def _problem(self, error: KafkaError) -> Problem:
+        """What an error means, for this question and for the next ones."""
+        trouble = self._trouble_of(error)
+        if trouble is None or trouble.reason is TroubleReason.ACCESS_DENIED:
+            self._silence.answered()
+        if trouble is None:
+            servers = ",".join(self._connection.bootstrap_servers)
+            if error.code() in _PASSING:
+                return Problem(TroubleReason.BROKER_UNREACHABLE, f"Kafka at {servers} isn't ready yet: {error.str()}")
+            return Problem(Reason.TOPIC_REFUSED, f"Kafka at {servers} refuses: {error.str()}")
+        problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
+        if trouble.reason is not TroubleReason.ACCESS_DENIED:
+            self._silence.failed(problem)
+        if trouble.reason is TroubleReason.AUTHENTICATION_FAILED:
+            with self._lock:
+                # It would go on trying every two seconds, for which some brokers lock a user out.
+                self._admin = None
+        return problem
+
+    def _trouble_of(self, error: KafkaError) -> Trouble | None:
         admin = self._admin
         if admin is not None:
             admin.poll(0)
         told = explain(error.name(), error.str())
+        if error.code() in _PASSING:
+            return told
         silent = told is None or told.reason is TroubleReason.BROKER_UNREACHABLE
         trouble = (self._trouble.last() if silent else None) or told
-        servers = ",".join(self._connection.bootstrap_servers)
-        if trouble is None:
-            return Problem(Reason.TOPIC_REFUSED, f"Kafka at {servers} refuses: {error.str()}")
-        trouble = examine(trouble, self._connection)
-        problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
-        if trouble.reason is not TroubleReason.ACCESS_DENIED:
-            with self._lock:
-                self._silent = (self._clock() + _SILENCE_SECONDS, problem)
-                if trouble.reason is TroubleReason.AUTHENTICATION_FAILED:
-                    # It would go on trying every two seconds, for which some brokers lock a user out.
-                    self._admin = None
-        return problem
+        return None if trouble is None else examine(trouble, self._connection)
 
     def _identity(self, admin: AdminClient) -> str:
         known = self._cluster_id
         if known is None or self._clock() - known[0] >= _REMEMBERED_SECONDS:
-            found = _result(admin.describe_cluster(request_timeout=_REQUEST_SECONDS))
-            self._cluster_id = known = (self._clock(), str(found.cluster_id))
+            self._cluster_id = known = (self._clock(), kafka_requests.cluster_id(admin))
         return known[1]
-
-    def _topics(self, admin: AdminClient, names: Mapping[str, str]) -> dict[str, Topic]:
-        described = admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_SECONDS)
-        topics = {}
-        for name, future in described.items():
-            with _acl(names[name], f"topic '{name}'"):
-                found = _unless(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
-            if found is not None:
-                topics[name] = Topic(name, str(found.topic_id), len(found.partitions))
-        return topics
-
-    def _configs(self, admin: AdminClient, names: tuple[str, ...]) -> dict[str, dict[str, str]]:
-        if not names:
-            return {}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        asked = admin.describe_configs(resources, request_timeout=_REQUEST_SECONDS)
-        found = {
-            resource.name: _unless(future, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART)
-            for resource, future in asked.items()
-        }
-        return {
-            name: {key: entry.value for key, entry in (entries or {}).items() if entry.value is not None}
-            for name, entries in found.items()
-        }
 
     def _progress(self, admin: AdminClient, wanted: Wanted, offsets: Offsets) -> Progress:
         begins, ends = offsets
         known = self._caught_up.get((wanted.group, wanted.input))
         if known is not None and known[1] == ends and self._clock() - known[0] < _REMEMBERED_SECONDS:
             return Progress(0, sum(ends), self._clock())
-        committed = self._committed(admin, wanted)
+        committed = kafka_requests.committed(admin, wanted.group, wanted.input)
         # Without a committed offset a worker begins where the pipeline says.
         fallback = begins if wanted.from_earliest else ends
         positions = [
@@ -270,23 +225,6 @@ class Client:
         if positions == ends:
             self._remember_caught_up(wanted, ends)
         return Progress(sum(ends) - sum(positions), sum(positions), self._clock())
-
-    def _committed(self, admin: AdminClient, wanted: Wanted) -> dict[int, int]:
-        """What the group has committed, by partition of the input topic."""
-        # librdkafka's list_consumer_group_offsets takes the process down where a broker answers that it isn't the
-        # group's coordinator (confluent-kafka-python issue 1982). This request has the same answer as an error.
-        self._members(admin, wanted.group)
-        asked = admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(wanted.group)], request_timeout=_REQUEST_SECONDS
-        )
-        (future,) = asked.values()
-        with _acl("READ", f"consumer group '{wanted.group}'"):
-            answer = _result(future)
-        return {
-            found.partition: found.offset
-            for found in answer.topic_partitions
-            if found.topic == wanted.input and found.offset >= 0
-        }
 
     def _remember_caught_up(self, wanted: Wanted, ends: list[int]) -> None:
         key = (wanted.group, wanted.input)
@@ -298,134 +236,19 @@ class Client:
             if now - self._caught_up[oldest][0] >= _REMEMBERED_SECONDS:
                 del self._caught_up[oldest]
 
-    def _offsets(self, admin: AdminClient, topics: Iterable[Topic]) -> dict[str, Offsets]:
-        """By topic."""
-        partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
-        asked = [
-            admin.list_offsets(
-                dict.fromkeys(partitions, spec),
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_REQUEST_SECONDS,
-            )
-            for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        ]
-        begins, ends = (
-            {(at.topic, at.partition): _result(future).offset for at, future in found.items()} for found in asked
-        )
-        return {
-            topic.name: Offsets(
-                *([found[topic.name, number] for number in range(topic.partitions)] for found in (begins, ends))
-            )
-            for topic in topics
-        }
-
     def _create(self, admin: AdminClient, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
-        asked = admin.create_topics([_admin_topic(new) for new in wanted], request_timeout=_REQUEST_SECONDS)
-        created, problem = [], None
-        for name, future in asked.items():
-            try:
-                with _acl("CREATE", f"topic '{name}'"):
-                    _result(future)
-            except BrokersError as denied:
-                problem = problem or denied.problem
-            except KafkaException as error:
-                # Somebody else was faster: it is theirs.
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    refused = self._problem(error.args[0])
-                    problem = problem or Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
-            else:
-                created.append(name)
-        return self._ids(admin, created), problem
+        created, refused = kafka_requests.create(admin, wanted)
+        problems = [self._not_created(name, error) for name, error in refused.items()]
+        return kafka_requests.ids(admin, created), next(iter(problems), None)
 
-    def _ids(self, admin: AdminClient, created: list[str]) -> dict[str, str]:
-        """The ids of topics that were made a moment ago, of which not every broker knows yet."""
-        topics: dict[str, Topic] = {}
-        deadline = self._clock() + _REQUEST_SECONDS
-        while created:
-            topics = self._topics(admin, dict.fromkeys(created, "DESCRIBE"))
-            if len(topics) == len(created) or self._clock() >= deadline:
-                break
-            time.sleep(_SPREAD_SECONDS)
-        return {name: topic.id for name, topic in topics.items()}
-
-    def _grow(self, admin: AdminClient, wanted: tuple[tuple[str, int], ...]) -> None:
-        asked = admin.create_partitions(
-            [NewPartitions(name, count) for name, count in wanted], request_timeout=_REQUEST_SECONDS
-        )
-        for name, future in asked.items():
-            with _acl("ALTER", f"topic '{name}'"):
-                _result(future)
-
-    def _alter(self, admin: AdminClient, wanted: tuple[tuple[str, Mapping[str, str]], ...]) -> None:
-        resources = [
-            ConfigResource(
-                ResourceType.TOPIC,
-                name,
-                incremental_configs=[
-                    ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
-                    for key, value in config.items()
-                ],
-            )
-            for name, config in wanted
-        ]
-        asked = admin.incremental_alter_configs(resources, request_timeout=_REQUEST_SECONDS)
-        for resource, future in asked.items():
-            with _acl("ALTER_CONFIGS", f"topic '{resource.name}'"):
-                _result(future)
-
-    def _members(self, admin: AdminClient, group: str) -> int:
-        (future,) = admin.describe_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
-        with _acl("READ", f"consumer group '{group}'"):
-            found = _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
-        return 0 if found is None else len(found.members)
-
-    def _delete(self, admin: AdminClient, topics: tuple[str, ...], group: str) -> None:
-        (future,) = admin.delete_consumer_groups([group], request_timeout=_REQUEST_SECONDS).values()
-        with _acl("DELETE", f"consumer group '{group}'"):
-            _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
-        if topics:
-            for name, deleted in admin.delete_topics(list(topics), request_timeout=_REQUEST_SECONDS).items():
-                with _acl("DELETE", f"topic '{name}'"):
-                    _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    def _not_created(self, name: str, error: KafkaException | DeniedError) -> Problem:
+        if isinstance(error, DeniedError):
+            return error.problem
+        refused = self._problem(error.args[0])
+        return Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
 
 
 def with_configs(kafka: Kafka, configs: Mapping[str, Mapping[str, str]]) -> Kafka:
     """The same, with the topics' configuration."""
     topics = {name: replace(topic, config=configs.get(name, {})) for name, topic in kafka.topics.items()}
     return replace(kafka, topics=topics)
-
-
-def _admin_topic(new: NewTopic) -> AdminNewTopic:
-    return AdminNewTopic(
-        new.name,
-        num_partitions=new.partitions if new.partitions is not None else -1,
-        replication_factor=new.replication_factor if new.replication_factor is not None else -1,
-        config=dict(new.config),
-    )
-
-
-@contextmanager
-def _acl(operation: str, resource: str) -> Iterator[None]:
-    """Tell a refusal by the ACL that is missing."""
-    try:
-        yield
-    except KafkaException as error:
-        if error.args[0].code() not in _DENIED:
-            raise
-        trouble = missing_acl(operation, resource)
-        raise BrokersError(Problem(trouble.reason, f"Kafka: {trouble.message}")) from None
-
-
-def _result(future: "Future[Any]") -> Any:
-    # librdkafka ends every request by its own time limit.
-    return future.result()
-
-
-def _unless(future: "Future[Any]", *codes: int) -> Any:
-    """The result, or ``None`` for errors with these codes."""
-    try:
-        return _result(future)
-    except KafkaException as error:
-        if error.args[0].code() in codes:
-            return None
-        raise

@@ -11,19 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from embedding_operator.due import DueQueue
 from embedding_operator.store import Key
+from manual_clock import Clock
 from waiting import wait_until
 
 A, B = ("search", "a"), ("search", "b")
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -15,21 +15,12 @@ from embedding_operator.observed import Problem, Progress, Secrets
 from embedding_operator.reasons import Reason
 from embedding_operator.store import Key
 from embedding_service.contract.stats import ModelStats
+from manual_clock import Clock
 
 KEY, OTHER = ("search", "a"), ("search", "b")
 MODEL = ModelStats(
     name="m", source="hub", path="/m", dimension=384, max_length=256, device="cpu", contract="0123456789abcdef"
 )
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

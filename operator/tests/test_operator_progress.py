@@ -7,18 +7,9 @@ from embedding_operator.brokers import Brokers, Client, Wanted
 from embedding_service.contract.kafka import Connection
 from kafka_broker import KafkaBroker
 from kafka_helpers import Record, create_topics, delete_topics, produce
+from manual_clock import Clock
 
 pytestmark = pytest.mark.slow
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

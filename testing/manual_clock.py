@@ -1,0 +1,13 @@
+"""A clock for tests, whose time passes when told."""
+
+
+class Clock:
+    """Seconds."""
+
+    def __init__(self) -> None:
+        """Begin somewhere."""
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
