@@ -3,9 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.api_section import SecretKey, SecretName
 from embedding_operator.observed import Problem, Secrets
 from embedding_operator.reasons import Reason
 from embedding_service.contract.kafka import Connection
@@ -20,8 +24,19 @@ class SecretKeys:
     keys: tuple[str, ...]
 
 
+class EnvironmentKey(BaseModel):
+    """A key of a Secret that a variable of ``spec.worker.env`` has its value from."""
+
+    # The schema of `valueFrom` is open: another name, such as one with slashes, would lead to another object.
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: SecretName
+    key: SecretKey
+    optional: bool | None = None
+
+
 def wanted(pipeline: EmbeddingPipeline) -> tuple[SecretKeys, ...]:
-    """All that the workers read at their start. What Kubernetes itself reads, such as pull secrets, is not among it."""
+    """All that a field of ours names. What Kubernetes itself reads, such as pull secrets, is not among it."""
     spec = pipeline.spec
     tls, sasl = spec.kafka.tls, spec.kafka.sasl
     found = []
@@ -43,6 +58,22 @@ def wanted(pipeline: EmbeddingPipeline) -> tuple[SecretKeys, ...]:
     return tuple(found)
 
 
+def environment(pipeline: EmbeddingPipeline) -> tuple[EnvironmentKey, ...]:
+    """What variables of ``spec.worker.env`` are read from. What can't be read is left to Kubernetes to refuse."""
+    found = []
+    for variable in pipeline.spec.worker.env or ():
+        reference = (variable.value_from or {}).get("secretKeyRef")
+        with suppress(ValidationError):
+            found.append(EnvironmentKey.model_validate(reference))
+    return tuple(found)
+
+
+def secret_names(pipeline: EmbeddingPipeline) -> frozenset[str]:
+    """The Secrets that have to be read."""
+    named = [one.name for one in wanted(pipeline)]
+    return frozenset((*named, *(one.name for one in environment(pipeline))))
+
+
 def gather(pipeline: EmbeddingPipeline, found: Mapping[str, Mapping[str, str] | None]) -> Secrets:
     """What the Secrets come to; ``found`` has the data of each by its name, and ``None`` for one that is missing."""
     namespace = pipeline.metadata.namespace
@@ -58,10 +89,21 @@ def gather(pipeline: EmbeddingPipeline, found: Mapping[str, Mapping[str, str] | 
                 message = f"{secret.field}: Secret '{secret.name}' {lack} key '{key}'; add it, or name another key"
                 return Secrets(problem=Problem(Reason.SECRET_MISSING, message))
             values[f"{secret.name}/{key}"] = data[key]
-    if not values:
-        return Secrets()
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-    return Secrets({name: data for name, data in found.items() if data is not None}, digest)
+    named = {secret.name for secret in wanted(pipeline)}
+    ours = {name: data for name, data in found.items() if data is not None and name in named}
+    for variable in environment(pipeline):
+        value = (found.get(variable.name) or {}).get(variable.key)
+        if value is not None:
+            values[f"{variable.name}/{variable.key}"] = value
+        elif not variable.optional:
+            # No problem of ours: the kubelet says it of the pods. Workers start without an optional one, so that its
+            # absence is a state like others.
+            return Secrets(ours, complete=False)
+    return Secrets(ours, _checksum(values) if values else None)
+
+
+def _checksum(values: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def connection(pipeline: EmbeddingPipeline, secrets: Secrets) -> Connection:

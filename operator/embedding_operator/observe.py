@@ -6,7 +6,7 @@ from embedding_operator import claims, names, topics, workers
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError, Wanted, with_configs
 from embedding_operator.cluster import Cluster
-from embedding_operator.credentials import connection, gather, http_token, wanted
+from embedding_operator.credentials import connection, gather, http_token, secret_names
 from embedding_operator.memory import Memory
 from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
 from embedding_operator.settings import OperatorSettings
@@ -69,7 +69,7 @@ class Observer:
         if known is not None:
             return known
         namespace = pipeline.metadata.namespace
-        found = gather(pipeline, {one.name: self._cluster.secret(namespace, one.name) for one in wanted(pipeline)})
+        found = gather(pipeline, {name: self._cluster.secret(namespace, name) for name in secret_names(pipeline)})
         self._memory.remember_secrets(key, generation, found)
         return found
 

@@ -23,10 +23,12 @@ class Problem:
 class Secrets:
     """The Secrets that a pipeline names: a checksum of what the workers read of them, or what is missing."""
 
-    # By the name of the Secret: its data, decoded.
+    # By the name of the Secret: its data, decoded. Those of ``spec.worker.env`` alone are only in the checksum.
     data: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     checksum: str | None = None
     problem: Problem | None = None
+    # Whether all that is needed for ``spec.worker.env`` is there.
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def secrets_checksum(observed: Observed) -> str | None:
 
     Else its absence would be a change, and workers that run would make room for others that can't start.
     """
-    if observed.secrets.problem is None:
+    if observed.secrets.problem is None and observed.secrets.complete:
         return observed.secrets.checksum
     live = observed.objects.get(_DEPLOYMENT, {})
     template = live.get("spec", {}).get("template", {}).get("metadata", {})
