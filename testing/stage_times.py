@@ -9,7 +9,9 @@ _seconds: defaultdict[str, float] = defaultdict(float)
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Add a test's set-up, call or end to its folder."""
-    _seconds[report.nodeid.rpartition("/")[0]] += report.duration
+    # A parameter may hold slashes, too.
+    file = report.nodeid.partition("::")[0]
+    _seconds[file.rpartition("/")[0]] += report.duration
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
