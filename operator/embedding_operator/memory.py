@@ -31,6 +31,8 @@ class _Known:
     # When a pod was asked, which, and its answer.
     model: tuple[float, str, ModelStats | None] | None = None
     figures_written: float | None = None
+    # Since when writes of its objects have had nothing but broken answers.
+    broken: float | None = None
     # Generation, checksum of the Secrets, and the versions of the objects by kind, when nothing had to be applied.
     settled: Settled | None = None
 
@@ -152,6 +154,15 @@ class Memory:
             known.rate = (progress.committed - before.committed) / (progress.at - before.at)
             known.progress = progress
         return known.rate
+
+    def broken(self, key: Key, *, now: bool) -> float:
+        """Note how a write of the objects went. Returns for how many seconds all of them were broken."""
+        known = self._of(key)
+        if not now:
+            known.broken = None
+        elif known.broken is None:
+            known.broken = self._clock()
+        return 0.0 if known.broken is None else self._clock() - known.broken
 
     def settled(self, key: Key) -> Settled | None:
         """The state in which the objects were last found to be right."""

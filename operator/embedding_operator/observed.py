@@ -75,7 +75,7 @@ class Observed:
     created: frozenset[str] = frozenset()
     # That another pipeline has the output topic or the group.
     conflict: Problem | None = None
-    # What the API server refused at the last look.
+    # What the API server refused, or couldn't write, at the last look.
     rejected: Problem | None = None
     # What the brokers refused at the last look: a topic that can't be made or changed.
     topic_problem: Problem | None = None

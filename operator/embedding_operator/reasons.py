@@ -27,6 +27,7 @@ class Reason(StrEnum):
     PAUSED = "Paused"
     SCALED_TO_ZERO = "ScaledToZero"
     REJECTED = "Rejected"
+    WRITE_FAILED = "WriteFailed"
     PODS_FORBIDDEN = "PodsForbidden"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"

@@ -1,18 +1,20 @@
 """The reconcile of one pipeline: observe → decide → act → status. Safe at any time, any number of times."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
 from pydantic import ValidationError
+from urllib3.exceptions import HTTPError
 
-from embedding_operator import events, names, status
+from embedding_operator import events, names, refusals, status
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError
 from embedding_operator.claims import claim
-from embedding_operator.cluster import Cluster, refusal
+from embedding_operator.cluster import Cluster
 from embedding_operator.conditions import Condition, conditions, unreadable
 from embedding_operator.credentials import connection
 from embedding_operator.deletion import Deletion
@@ -21,15 +23,12 @@ from embedding_operator.memory import Memory
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Observed, Problem
 from embedding_operator.plan import Plan, decide, secrets_checksum
-from embedding_operator.reasons import Reason
 from embedding_operator.settings import OperatorSettings
 from embedding_operator.store import Key, Store
 from embedding_service.contract.problems import problems_of
 
 logger = logging.getLogger(__name__)
 
-# What the API server says of an object itself; the rest is about the request, and may be better the next time.
-_FINAL = frozenset({400, 403, 413, 422})
 # Figures are written at most so often.
 FIGURES_SECONDS = 10.0
 # Where there are more pipelines than fit, each is looked at less often, up to the resync.
@@ -46,13 +45,14 @@ class Reconciler:
         store: Store,
         settings: OperatorSettings,
         wake: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
         self._brokers = brokers
         self._store = store
         self._settings = settings
         self._wake = wake
-        self._memory = Memory()
+        self._memory = Memory(clock)
         self._observer = Observer(cluster, brokers, store, self._memory, settings)
         self._deletion = Deletion(cluster, brokers, store, self._observer)
 
@@ -134,17 +134,7 @@ class Reconciler:
         topic_problem, created = self._change_topics(key, observed, plan)
         if created:
             return observed, True
-        rejected = None
-        try:
-            self._change_objects(observed, plan)
-        except NotFoundError:
-            raise
-        except DynamicApiError as error:
-            if error.status not in _FINAL:
-                raise
-            message = f"the API server refuses an object of this pipeline: {refusal(error)}"
-            advice = "change the spec that it comes from, or what the namespace allows"
-            rejected = Problem(Reason.REJECTED, f"{message}; {advice}")
+        rejected = self._change_objects(key, observed, plan)
         # As they are now, or a status would call ready what was changed a moment ago.
         objects, pods = self._store.owned(key)
         observed = replace(observed, objects=objects, pods=pods)
@@ -168,7 +158,19 @@ class Reconciler:
         # Only for new topics: what brokers alter to something else than was asked for would be looked at without end.
         return problem, bool(created) and problem is None
 
-    def _change_objects(self, observed: Observed, plan: Plan) -> None:
+    def _change_objects(self, key: Key, observed: Observed, plan: Plan) -> Problem | None:
+        """Do what is planned in the cluster. Returns what was refused, where a status is to tell."""
+        try:
+            self._write_objects(observed, plan)
+        except (DynamicApiError, HTTPError) as error:
+            problem = refusals.problem(error, self._memory.broken(key, now=refusals.is_broken(error)))
+            if problem is None:
+                raise
+            return problem
+        self._memory.broken(key, now=False)
+        return None
+
+    def _write_objects(self, observed: Observed, plan: Plan) -> None:
         live = observed.objects.get("Deployment")
         if plan.release_replicas and live is not None:
             self._cluster.release_replicas(live)

@@ -18,6 +18,7 @@ MISSING = Problem(Reason.SECRET_MISSING, "there is no Secret 's' in namespace 's
 UNREACHABLE = Problem(TroubleReason.BROKER_UNREACHABLE, "Kafka: no broker answers")
 REFUSED = Problem(Reason.TOPIC_REFUSED, "topic 'out' can't be created: Kafka refuses: no")
 REJECTED = Problem(Reason.REJECTED, "the API server refuses an object of this pipeline: no")
+WRITE_FAILED = Problem(Reason.WRITE_FAILED, "the API server can't write an object of this pipeline: no answer")
 MODEL = ModelStats(name="loaded/model", source="hub", path="/", dimension=1, max_length=1, device="cpu", contract="c")
 
 
@@ -106,6 +107,10 @@ SAID: dict[str, tuple[Observed, str, str, str, str]] = {
     "the API server refuses an object": (
         observed(rejected=REJECTED),
         *("WorkersReady", "False", Reason.REJECTED, REJECTED.message),
+    ),
+    "the API server can't write an object": (
+        observed(rejected=WRITE_FAILED),
+        *("WorkersReady", "False", Reason.WRITE_FAILED, WRITE_FAILED.message),
     ),
     "a worker is ready": (observed(), "WorkersReady", "True", Reason.WORKERS_READY, "1 worker is ready"),
     "workers are ready": (two(), "WorkersReady", "True", Reason.WORKERS_READY, "2 workers are ready"),
