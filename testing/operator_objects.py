@@ -1,6 +1,7 @@
 """Pipelines, and what is found of them: what tests of the operator's decisions are made of."""
 
 import copy
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from embedding_operator.plan import Plan, decide, secrets_checksum
 from embedding_operator.settings import OperatorSettings
 
 SETTINGS = OperatorSettings(worker_image="registry.example/embedding-worker:1")
+NOW = datetime(2026, 1, 2, 3, 30, tzinfo=UTC)
 CLUSTER = "5L6g3nShT-eMCtK--X86sw"
 _SECTIONS = {"kafka": {"bootstrapServers": ["kafka:9092"]}, "input": {"topic": "in"}, "output": {"topic": "out"}}
 
@@ -97,7 +99,7 @@ def observed(found: EmbeddingPipeline | None = None, **others: Any) -> Observed:
     of = pipeline() if found is None else found
     objects = {kind: stored(built) for kind, built in desired(of).items()} | {"Deployment": rolled_out(of)}
     pods = tuple(pod(f"w-{number}", ready=True) for number in range(of.spec.replicas))
-    well: dict[str, Any] = {"objects": objects, "pods": pods, "secrets": Secrets(), "kafka": kafka()}
+    well: dict[str, Any] = {"objects": objects, "pods": pods, "secrets": Secrets(), "kafka": kafka(), "now": NOW}
     return Observed(pipeline=of, **(well | others))
 
 

@@ -88,7 +88,7 @@ def _workers_ready(observed: Observed, plan: Plan) -> Condition:
     if wanted == 0:
         return condition(FALSE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker runs")
     live = observed.objects.get("Deployment")
-    problem = workers.problem(live, observed.pods)
+    problem = workers.problem(live, observed.pods, observed.now)
     if problem is not None:
         return condition(FALSE, problem.reason, problem.message)
     rest = _held_back(live, wanted, plan) or _rolled_out(live, wanted)
@@ -133,7 +133,7 @@ def _model_ready(observed: Observed) -> Condition:
         return Condition("ModelReady", status, reason, message)
 
     # First, since a worker that is ready may still be one with the model before.
-    problem = workers.problem(observed.objects.get("Deployment"), observed.pods)
+    problem = workers.problem(observed.objects.get("Deployment"), observed.pods, observed.now)
     if problem is not None and problem.reason in workers.MODEL_REASONS:
         return condition(FALSE, problem.reason, problem.message)
     if any(workers.is_ready(pod) for pod in observed.pods):

@@ -1,6 +1,7 @@
 """What is there: gathers from the cluster, the brokers and a worker all that a decision about a pipeline rests on."""
 
 import time
+from datetime import UTC, datetime
 
 from embedding_operator import claims, names, topics, workers
 from embedding_operator.api import EmbeddingPipeline
@@ -46,6 +47,7 @@ class Observer:
             pods=pods,
             secrets=secrets,
             kafka=kafka,
+            now=datetime.now(UTC),
             created=self.created(key, pipeline),
             conflict=conflict,
             model=self._model(key, pipeline, secrets, pods),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from embedding_operator.api import EmbeddingPipeline
@@ -71,6 +72,8 @@ class Observed:
     secrets: Secrets
     # What keeps the operator from the brokers, where it is not what they say.
     kafka: Kafka | Problem
+    # When that was.
+    now: datetime
     # Kafka's ids of the topics that the operator created for this pipeline.
     created: frozenset[str] = frozenset()
     # That another pipeline has the output topic or the group.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from embedding_operator import names
 from embedding_operator.observed import Object, Problem
@@ -10,7 +11,11 @@ from embedding_service.contract.reasons import TerminationReason, parse_terminat
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_BACK_OFF = "CrashLoopBackOff"
 _NOT_STARTED = frozenset({"ContainerCannotRun", "StartError"})
+# How long the end of a container explains why the one after it isn't ready: longer than a back-off, which is 5 minutes
+# at most, and than most models take to load.
+_EXPLAINS = timedelta(minutes=10)
 # Reasons of a worker that are about its model; the others are about the worker as a whole.
 MODEL_REASONS = frozenset(
     {
@@ -22,13 +27,13 @@ MODEL_REASONS = frozenset(
 )
 
 
-def problem(deployment: Object | None, pods: Iterable[Object]) -> Problem | None:
+def problem(deployment: Object | None, pods: Iterable[Object], now: datetime) -> Problem | None:
     """What is in the way of the workers, the newest pod's trouble first; ``None`` where they merely need time."""
     # One that is about to be replaced would be blamed for what is mended already.
     mine = (None, None if deployment is None else _template(deployment["spec"]["template"]))
     waiting = [pod for pod in pods if not _ends(pod) and not is_ready(pod) and _template(pod) in mine]
     newest_first = sorted(waiting, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
-    found = [told for pod in newest_first if (told := _pod_problem(pod)) is not None]
+    found = [told for pod in newest_first if (told := _pod_problem(pod, now)) is not None]
     # Why a worker ended says more than why another one waits.
     found.sort(key=lambda told: told.reason == Reason.UNSCHEDULABLE)
     return found[0] if found else _forbidden(deployment)
@@ -54,7 +59,7 @@ def _condition(thing: Object, kind: str) -> Object:
     return next((found for found in conditions if found["type"] == kind), {})
 
 
-def _pod_problem(pod: Object) -> Problem | None:
+def _pod_problem(pod: Object, now: datetime) -> Problem | None:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         message = f"no node takes a worker: {scheduled.get('message', '')}"
@@ -62,10 +67,10 @@ def _pod_problem(pod: Object) -> Problem | None:
         return Problem(Reason.UNSCHEDULABLE, f"{message.rstrip('. ')}; {advice}")
     statuses = pod.get("status", {}).get("containerStatuses") or []
     ours = next((status for status in statuses if status["name"] == "worker"), None)
-    return None if ours is None else _container_problem(ours)
+    return None if ours is None else _container_problem(ours, now)
 
 
-def _container_problem(status: Object) -> Problem | None:
+def _container_problem(status: Object, now: datetime) -> Problem | None:
     waiting = status.get("state", {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _IMAGE:
@@ -73,10 +78,21 @@ def _container_problem(status: Object) -> Problem | None:
         return Problem(Reason.IMAGE_PULL_FAILED, f"{said}; check spec.worker.image and spec.worker.imagePullSecrets")
     if reason in _CONFIG:
         return _not_started(message or reason)
-    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+    ended = status.get("state", {}).get("terminated") or _last_end(status, now)
     if ended is not None and ended.get("reason") in _NOT_STARTED:
         return _not_started(ended.get("message") or ended["reason"])
     return None if ended is None else _termination(ended)
+
+
+def _last_end(status: Object, now: datetime) -> Object | None:
+    """How the container before this one ended, where that still says why this one isn't ready."""
+    ended: Object | None = status.get("lastState", {}).get("terminated")
+    waiting = status.get("state", {}).get("waiting") or {}
+    if ended is None or waiting.get("reason") == _BACK_OFF:
+        return ended
+    # Kubernetes leaves the time out where it lost track of the container.
+    finished = ended.get("finishedAt")
+    return ended if finished and now - datetime.fromisoformat(finished) < _EXPLAINS else None
 
 
 def _not_started(said: str) -> Problem:

@@ -36,7 +36,7 @@ def deployment(count: int = 2, /, **status: Any) -> dict[str, Object]:
 
 def failing(reason: str, message: str) -> Object:
     """A pod whose worker ended for a reason of its own."""
-    return pod("failing", **container(lastState={"terminated": {"exitCode": 1, "message": f"{reason}: {message}"}}))
+    return pod("failing", **container(state={"terminated": {"exitCode": 1, "message": f"{reason}: {message}"}}))
 
 
 def two(**others: Any) -> Observed:
@@ -49,7 +49,7 @@ NO_NODE: Object = {
     "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}]
 }
 NO_CONFIG = container(state={"waiting": {"reason": "CreateContainerConfigError", "message": "no Secret"}})
-CRASHED = container(lastState={"terminated": {"exitCode": 139}})
+CRASHED = container(state={"terminated": {"exitCode": 139}})
 NO_POD: Object = {
     "updatedReplicas": 0,
     "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}],

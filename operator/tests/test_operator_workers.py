@@ -1,5 +1,6 @@
 """Why worker pods aren't ready: each state of a pod, as Kubernetes writes it, with its reason and what to do."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,11 +9,16 @@ from embedding_operator import workers
 from embedding_operator.observed import Object
 from embedding_operator.reasons import Reason
 from embedding_service.contract.reasons import TerminationReason
-from operator_objects import container, pipeline, pod, rolled_out
+from operator_objects import NOW, container, pipeline, pod, rolled_out
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"state": {"waiting": {"reason": reason} | ({"message": message} if message else {})}}
+
+
+def ago(**others: int) -> str:
+    """A time before now, as Kubernetes writes it."""
+    return (NOW - timedelta(**others)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ended(message: str = "", code: int = 1, **others: Any) -> dict[str, Any]:
@@ -96,9 +102,14 @@ STATES: dict[str, tuple[Object, str, str]] = {
         "missing ACL: expected WRITE on topic 'out'",
     ),
     "the worker was started again after it said why it ended": (
-        container(state={"running": {}}, lastState=ended("TopicMissing: topic 'out': gone")),
+        container(state={"running": {}}, lastState=ended("TopicMissing: topic 'out': gone", finishedAt=ago(minutes=9))),
         TerminationReason.TOPIC_MISSING,
         "topic 'out': gone",
+    ),
+    "it crashed long ago and still waits to be started again": (
+        container(**backing_off("Crashed: why", finishedAt=ago(hours=1))),
+        TerminationReason.CRASHED,
+        "why",
     ),
     "it ended without a word": (
         container(**backing_off(code=139), restartCount=4),
@@ -115,7 +126,7 @@ STATES: dict[str, tuple[Object, str, str]] = {
 
 @pytest.mark.parametrize(("status", "reason", "message"), STATES.values(), ids=STATES.keys())
 def test_told_is_that(status: Object, reason: str, message: str) -> None:
-    found = workers.problem(rolled_out(pipeline()), [pod(**status)])
+    found = workers.problem(rolled_out(pipeline()), [pod(**status)], NOW)
     assert found is not None
     assert (found.reason, found.message) == (reason, message)
 
@@ -151,7 +162,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("log", "message"), WORDS.values(), ids=WORDS.keys())
 def test_a_worker_is_repeated_with(log: str, message: str) -> None:
-    found = workers.problem(rolled_out(pipeline()), [pod(**container(**backing_off(log)))])
+    found = workers.problem(rolled_out(pipeline()), [pod(**container(**backing_off(log)))], NOW)
     assert found is not None
     assert found.message == message
 
@@ -162,7 +173,19 @@ FINE: dict[str, Object] = {
     "nothing is known of it yet": {"phase": "Pending", "conditions": []},
     "no conditions are known of it yet": {"phase": "Pending", "conditions": None},
     "it loads the model": container(state={"running": {}}),
-    "it was asked to end, and started again": container(state={"running": {}}, lastState=ended(code=0)),
+    "it was asked to end, and started again": container(
+        state={"running": {}}, lastState=ended(code=0, finishedAt=ago(minutes=1))
+    ),
+    "it crashed days ago and is unready for a moment": container(
+        state={"running": {}}, lastState=ended("Crashed: days ago", finishedAt=ago(days=3))
+    ),
+    "it crashed ten minutes ago": container(
+        state={"running": {}}, lastState=ended(code=139, finishedAt=ago(minutes=10))
+    ),
+    "it crashed and nobody knows when": container(state={"running": {}}, lastState=ended(code=137, finishedAt=None)),
+    "it could not be started days ago": container(
+        state={"running": {}}, lastState=ended("exec: run: not found", 128, reason="StartError", finishedAt=ago(days=3))
+    ),
     "a sidecar crashes": {"containerStatuses": [{"name": "proxy"} | backing_off()]},
     "it waits for a gate": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]},
     "it was evicted": {"phase": "Failed"} | container(**backing_off("Crashed: by eviction")),
@@ -172,20 +195,18 @@ FINE: dict[str, Object] = {
 
 @pytest.mark.parametrize("status", FINE.values(), ids=FINE.keys())
 def test_nothing_is_wrong_where(status: Object) -> None:
-    assert workers.problem(rolled_out(pipeline()), [pod(**status)]) is None
+    assert workers.problem(rolled_out(pipeline()), [pod(**status)], NOW) is None
 
 
 def test_nothing_is_wrong_with_a_worker_that_is_ready_though_it_crashed_before() -> None:
-    assert (
-        workers.problem(rolled_out(pipeline()), [pod(ready=True, **container(lastState=ended("Crashed: once")))])
-        is None
-    )
+    crashed = container(lastState=ended("Crashed: once", finishedAt=ago(minutes=1)))
+    assert workers.problem(rolled_out(pipeline()), [pod(ready=True, **crashed)], NOW) is None
 
 
 def test_nothing_is_wrong_with_a_worker_that_is_being_deleted() -> None:
     leaving = pod(**container(**backing_off("Crashed: on the way out")))
     leaving["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
-    assert workers.problem(rolled_out(pipeline()), [leaving]) is None
+    assert workers.problem(rolled_out(pipeline()), [leaving], NOW) is None
 
 
 OLD = pod("old", created="2026-01-01T00:00:00Z", **container(**backing_off("Crashed: the old one")))
@@ -195,13 +216,13 @@ PENDING = pod("pending", created="2026-01-03T00:00:00Z", **unscheduled("no room"
 
 @pytest.mark.parametrize("pods", [[OLD, NEW], [NEW, OLD], [NEW, PENDING], [PENDING, NEW, OLD]])
 def test_the_newest_workers_trouble_comes_first_and_why_one_ended_before_why_another_waits(pods: list[Object]) -> None:
-    found = workers.problem(rolled_out(pipeline()), pods)
+    found = workers.problem(rolled_out(pipeline()), pods, NOW)
     assert found is not None
     assert found.message == "the new one"
 
 
 def test_a_new_worker_that_fails_is_told_of_though_the_others_are_ready() -> None:
-    found = workers.problem(rolled_out(pipeline()), [pod("old", ready=True), NEW])
+    found = workers.problem(rolled_out(pipeline()), [pod("old", ready=True), NEW], NOW)
     assert found is not None
     assert found.reason == TerminationReason.CRASHED
 
@@ -211,8 +232,8 @@ def test_a_worker_of_a_former_template_is_not_blamed_for_what_is_mended_already(
     failing = pod(**container(**waiting("ErrImagePull")))
     failing["metadata"]["annotations"] = former["spec"]["template"]["metadata"]["annotations"]
 
-    assert workers.problem(former, [failing]) is not None
-    assert workers.problem(current, [failing]) is None
+    assert workers.problem(former, [failing], NOW) is not None
+    assert workers.problem(current, [failing], NOW) is None
 
 
 def refused(updated: int = 0, **condition: str) -> Object:
@@ -223,7 +244,7 @@ def refused(updated: int = 0, **condition: str) -> Object:
 
 
 def test_pods_that_the_api_server_refuses_are_told_of() -> None:
-    found = workers.problem(refused(reason="FailedCreate", message='pods "w" is forbidden: exceeded quota'), [])
+    found = workers.problem(refused(reason="FailedCreate", message='pods "w" is forbidden: exceeded quota'), [], NOW)
     assert found is not None
     assert (found.reason, found.message) == (
         Reason.PODS_FORBIDDEN,
@@ -232,15 +253,15 @@ def test_pods_that_the_api_server_refuses_are_told_of() -> None:
 
 
 def test_pods_that_were_refused_once_are_not() -> None:
-    assert workers.problem(refused(status="False"), []) is None
+    assert workers.problem(refused(status="False"), [], NOW) is None
 
 
 def test_pods_of_a_former_template_that_were_refused_are_not_told_of() -> None:
-    assert workers.problem(refused(updated=1, reason="FailedCreate"), []) is None
+    assert workers.problem(refused(updated=1, reason="FailedCreate"), [], NOW) is None
 
 
 def test_no_deployment_and_no_pods_are_no_trouble() -> None:
-    assert workers.problem(None, []) is None
+    assert workers.problem(None, [], NOW) is None
 
 
 def test_a_worker_is_ready_when_kubernetes_says_so_and_it_stays() -> None:
