@@ -49,6 +49,10 @@ def _map(path: str, most: int, length: int) -> Rows:
     return {f"{path} maxProperties": (fewer, entries), **_text(f"{path}.*", 0, length)}
 
 
+def _label_value(path: str) -> Rows:
+    return {f"{path} pattern": ("", "-spot"), **_text(path, 0, 63)}
+
+
 def _quantities(path: str) -> Rows:
     entries = {f"resource-{number}": 1 for number in range(33)}
     fewer = dict(list(entries.items())[:32])
@@ -56,7 +60,8 @@ def _quantities(path: str) -> Rows:
 
 
 def _quantity(path: str) -> Rows:
-    return {f"{path} pattern": ("1.5Gi", "1.5 Gi"), f"{path} anyOf": (2, 1.5)}
+    refused_texts = {f"{path} pattern": ("1.5Gi", "-1Gi"), f"{path} maxLength": ("1" * 30 + "Gi", "1" * 31 + "Gi")}
+    return {**refused_texts, **_whole(path, 0, 2**53 - 1), f"{path} anyOf": (2, 1.5)}
 
 
 def _topic(path: str) -> Rows:
@@ -115,10 +120,11 @@ ROWS: Rows = {
     "spec.worker.gpu.resourceName pattern": ("amd.com/gpu", "gpu"),
     "spec.worker.gpu.resourceName maxLength": ("a/" + "a" * 251, "a/" + "a" * 252),
     **_map("spec.worker.nodeSelector", 64, 63),
+    **_label_value("spec.worker.nodeSelector.*"),
     "spec.worker.tolerations maxItems": ([{"key": "a"}] * 64, [{"key": "a"}] * 65),
     **_text("spec.worker.tolerations[].key", 0, 317),
     "spec.worker.tolerations[].operator enum": ("Equal", "In"),
-    **_text("spec.worker.tolerations[].value", 0, 63),
+    **_label_value("spec.worker.tolerations[].value"),
     "spec.worker.tolerations[].effect enum": ("NoSchedule", "Evict"),
     **_whole("spec.worker.tolerations[].tolerationSeconds", 0, 2147483647),
     "spec.worker.affinity x-kubernetes-preserve-unknown-fields": (_ANYTHING, "spread"),
@@ -133,6 +139,7 @@ ROWS: Rows = {
     **_text("spec.worker.env[].value", 0, 32768),
     "spec.worker.env[].valueFrom x-kubernetes-preserve-unknown-fields": (_ANYTHING, "secret"),
     **_map("spec.worker.podLabels", 64, 63),
+    **_label_value("spec.worker.podLabels.*"),
     **_map("spec.worker.podAnnotations", 64, 65536),
     **_secret_name("spec.http.tokenSecret.name"),
     **_secret_key("spec.http.tokenSecret.key"),

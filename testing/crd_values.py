@@ -43,13 +43,17 @@ def accepted(node: Schema) -> SearchStrategy[Any]:
         case "boolean":
             return st.booleans()
         case "integer":
-            numbers = st.integers(node["minimum"], node["maximum"])
-            return st.one_of(numbers, numbers.map(float))
+            return _numbers(node)
         case "string":
             return _strings(node)
         case _:
             # A quantity.
-            return st.one_of(st.integers(0, 1000), st.integers(0, 1000).map(float), _strings(node))
+            return st.one_of(_numbers(node), _strings(node))
+
+
+def _numbers(node: Schema) -> SearchStrategy[int | float]:
+    numbers = st.integers(node["minimum"], node["maximum"])
+    return st.one_of(numbers, numbers.map(float))
 
 
 def _strings(node: Schema) -> SearchStrategy[str]:
@@ -77,8 +81,7 @@ def around(node: Schema) -> SearchStrategy[Any]:
             items = st.tuples(accepted(node["items"]), st.sampled_from(sizes))
             choices.append(items.map(lambda parts: [parts[0]] * parts[1]))
         case "integer":
-            edges = [node["minimum"] - 1, node["minimum"], node["maximum"], node["maximum"] + 1]
-            choices.append(st.sampled_from([*edges, *map(float, edges), *map(str, edges)]))
+            choices.append(_edges(node))
         case "boolean":
             pass
         case _ if "enum" in node:
@@ -88,7 +91,15 @@ def around(node: Schema) -> SearchStrategy[Any]:
             choices.append(edge.map(lambda size: "a" * size))
             # Not the full match alone: to Python, `$` matches before a line's end too.
             choices.append(st.from_regex(node.get("pattern", "")))
+            if "minimum" in node:
+                # A quantity.
+                choices.append(_edges(node))
     return st.one_of(choices)
+
+
+def _edges(node: Schema) -> SearchStrategy[int | float | str]:
+    edges = [node["minimum"] - 1, node["minimum"], node["maximum"], node["maximum"] + 1]
+    return st.sampled_from([*edges, *map(float, edges), *map(str, edges)])
 
 
 def _places(node: Schema, value: Any, path: Path = ()) -> list[tuple[Path, Schema]]:

@@ -6,13 +6,15 @@ from pydantic import BeforeValidator, Field
 
 from embedding_operator.api_section import SecretName, Section, whole
 
-# Quantities as the API server normalises them; GPUs have their own field.
+# Quantities as the API server normalises them; GPUs have their own field. A larger number is not the same to every
+# reader of JSON.
 Quantity = Annotated[
-    int | Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")],
+    Annotated[int, Field(ge=0, le=2**53 - 1)]
+    | Annotated[str, Field(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")],
     BeforeValidator(whole),
 ]
 Quantities = Annotated[dict[str, Quantity], Field(max_length=32)]
-LabelValue = Annotated[str, Field(max_length=63)]
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?)?$")]
 
 
 class Resources(Section):
