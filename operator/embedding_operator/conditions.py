@@ -132,11 +132,12 @@ def _model_ready(observed: Observed) -> Condition:
     def condition(status: str, reason: str, message: str) -> Condition:
         return Condition("ModelReady", status, reason, message)
 
-    # First, since a worker that is ready may still be one with the model before.
-    problem = workers.problem(observed.objects.get("Deployment"), observed.pods, observed.now)
+    live = observed.objects.get("Deployment")
+    # First, since a worker that is ready may be one of those before a change of the image or its environment.
+    problem = workers.problem(live, observed.pods, observed.now)
     if problem is not None and problem.reason in workers.MODEL_REASONS:
         return condition(FALSE, problem.reason, problem.message)
-    if any(workers.is_ready(pod) for pod in observed.pods):
+    if workers.configured(live, observed.pods):
         loaded = "the model" if observed.model is None else observed.model.name
         return condition(TRUE, Reason.MODEL_LOADED, f"{loaded} is loaded")
     return condition(UNKNOWN, Reason.NO_WORKERS, "no worker has loaded the model yet")

@@ -9,7 +9,7 @@ from embedding_operator.brokers import Brokers, BrokersError, Wanted, with_confi
 from embedding_operator.cluster import Cluster
 from embedding_operator.credentials import connection, gather, http_token, secret_names
 from embedding_operator.memory import Memory
-from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
+from embedding_operator.observed import Kafka, Observed, Problem, Secrets
 from embedding_operator.settings import OperatorSettings
 from embedding_operator.store import Key, Store
 from embedding_operator.worker_stats import ask
@@ -50,7 +50,6 @@ class Observer:
             now=datetime.now(UTC),
             created=self.created(key, pipeline),
             conflict=conflict,
-            model=self._model(key, pipeline, secrets, pods),
             rate=self._memory.rate(key, progress, _RATE_SECONDS),
         )
 
@@ -74,6 +73,21 @@ class Observer:
         found = gather(pipeline, {name: self._cluster.secret(namespace, name) for name in secret_names(pipeline)})
         self._memory.remember_secrets(key, generation, found)
         return found
+
+    def model(self, key: Key, observed: Observed) -> ModelStats | None:
+        """What the first worker of the current configuration that is ready has loaded.
+
+        One that answers is asked once, the others at each resync.
+        """
+        told = workers.configured(observed.objects.get("Deployment"), observed.pods)
+        ready = [pod for pod in told if pod["status"].get("podIP")]
+        if not ready or observed.secrets.problem is not None:
+            return None
+        uids = [str(pod["metadata"]["uid"]) for pod in ready]
+        if not self._memory.asked_model(key, uids, self._settings.resync_seconds):
+            model = ask(ready[0]["status"]["podIP"], http_token(observed.pipeline, observed.secrets))
+            self._memory.remember_model(key, uids[0], model)
+        return self._memory.model(key)
 
     def _kafka(self, key: Key, pipeline: EmbeddingPipeline, where: Connection) -> Kafka | Problem:
         names_of = topics.topics(pipeline)
@@ -99,16 +113,3 @@ class Observer:
         except BrokersError as error:
             return error.problem
         return with_configs(found, {name: known[topic.id][1] for name, topic in found.topics.items()})
-
-    def _model(
-        self, key: Key, pipeline: EmbeddingPipeline, secrets: Secrets, pods: tuple[Object, ...]
-    ) -> ModelStats | None:
-        """What the first worker that is ready has loaded; one that answers is asked once, the others at each resync."""
-        ready = [pod for pod in pods if workers.is_ready(pod) and pod["status"].get("podIP")]
-        if not ready or secrets.problem is not None:
-            return None
-        uids = [str(pod["metadata"]["uid"]) for pod in ready]
-        if not self._memory.asked_model(key, uids, self._settings.resync_seconds):
-            model = ask(ready[0]["status"]["podIP"], http_token(pipeline, secrets))
-            self._memory.remember_model(key, uids[0], model)
-        return self._memory.model(key)

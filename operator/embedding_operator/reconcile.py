@@ -107,6 +107,9 @@ class Reconciler:
             # That they are ours has to outlive this process.
             observed = self._observer.observe(key, pipeline)
             plan = self._plan(key, observed)
+        elif observed.rejected is None:
+            # Once everything is as it should be: until then, workers may tell of the model before a change.
+            observed = replace(observed, model=self._observer.model(key, observed))
         self._write_status(key, stored, observed, conditions(observed, plan))
         return 0 if created else self._pause()
 

@@ -102,7 +102,9 @@ def _kept(observed: Observed) -> dict[str, Any]:
 
 
 def _model(observed: Observed) -> dict[str, Any]:
-    model = observed.model
+    model, before = observed.model, observed.status
     if model is not None:
         return {"model": {"source": model.source, "dimension": model.dimension, "contract": model.contract}}
-    return {"model": observed.status["model"]} if "model" in observed.status else {}
+    # Of another spec it may be another model.
+    same = before.get("observedGeneration") == observed.pipeline.metadata.generation
+    return {"model": before["model"]} if same and "model" in before else {}

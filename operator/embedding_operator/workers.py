@@ -44,9 +44,22 @@ def is_ready(pod: Object) -> bool:
     return _condition(pod, "Ready").get("status") == "True" and not _ends(pod)
 
 
+def configured(deployment: Object | None, pods: Iterable[Object]) -> tuple[Object, ...]:
+    """Those that are ready and run with the Deployment's configuration: one before it may have had another model."""
+    ready = tuple(pod for pod in pods if is_ready(pod))
+    if deployment is None:
+        return ready
+    mine = _annotation(deployment["spec"]["template"], names.CONFIG_CHECKSUM)
+    return tuple(pod for pod in ready if _annotation(pod, names.CONFIG_CHECKSUM) == mine)
+
+
 def _template(thing: Object) -> str | None:
     """Which template a pod is of, or that a template is itself."""
-    found: str | None = (thing.get("metadata", {}).get("annotations") or {}).get(names.TEMPLATE_CHECKSUM)
+    return _annotation(thing, names.TEMPLATE_CHECKSUM)
+
+
+def _annotation(thing: Object, name: str) -> str | None:
+    found: str | None = (thing.get("metadata", {}).get("annotations") or {}).get(name)
     return found
 
 
