@@ -1,4 +1,4 @@
-"""Which pipeline is due for a look: by key, one look at a time, with a delay, a resync and a backoff."""
+"""Which pipeline is due for a look: by key, one look at a time, with a delay and a backoff."""
 
 import heapq
 import threading

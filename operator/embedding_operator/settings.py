@@ -27,7 +27,7 @@ class OperatorSettings(BaseModel):
     worker_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     resync_seconds: float = Field(
-        default=60.0, ge=1, le=86400, description="how often a pipeline is looked at, come what may"
+        default=60.0, ge=1, le=86400, description="how often Secrets and the configuration of topics are read again"
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["console", "json"] = "console"

@@ -10,7 +10,8 @@ from embedding_operator.conditions import conditions
 from embedding_operator.reasons import Reason
 from embedding_service.contract.broker_trouble import TroubleReason
 from embedding_service.contract.reasons import TerminationReason
-from operator_objects import observed, planned
+from operator_objects import SETTINGS, observed, pipeline, planned
+from operator_scene import Scene
 
 PAGE = (Path(__file__).parents[2] / "docs" / "status.md").read_text(encoding="utf-8")
 CONDITIONS = {condition.type for condition in conditions(observed(), planned(observed()))}
@@ -55,3 +56,16 @@ def test_every_column_stands_in_the_page_in_its_order() -> None:
 def test_every_field_of_the_status_stands_in_the_page() -> None:
     fields = crd.schema()["properties"]["status"]["properties"].keys() - {"conditions", "selector"}
     assert set(re.findall(r"`status\.([a-zA-Z]+)", section("Columns and figures"))) == fields
+
+
+@pytest.mark.parametrize(("pipelines", "seconds"), [(1, 10), (500, 10), (1000, 20), (10_000, 60)])
+def test_a_pipeline_is_looked_at_as_often_as_the_page_says(pipelines: int, seconds: int) -> None:
+    scene = Scene(pipeline())
+    for number in range(1, pipelines):
+        scene.store.put_pipeline(
+            {"metadata": {"namespace": "n", "name": str(number), "uid": str(number), "resourceVersion": "1"}}
+        )
+    assert scene.look() == seconds
+    said = section("How soon")
+    assert "every 10 s with up to 500 pipelines; with n of them every n/50 s, which is 20 s for 1,000" in said
+    assert f"which is {SETTINGS.resync_seconds:.0f} s unless set otherwise" in said
