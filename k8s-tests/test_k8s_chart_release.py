@@ -1,10 +1,7 @@
 """The life of a release on a cluster: `helm test`, an upgrade to a changed chart, and what an uninstall leaves."""
 
 import json
-import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +9,10 @@ import pytest
 import yaml
 
 from audit_requests import operators_log
+from changed_chart import changed_chart, explains_the_new_field, upgrade_to
 from cluster_fixtures import restricted_namespace
+from flowing_texts import Feeder, Watch, assert_all_embedded
+from image_fixtures import LABELS, WORKER
 from kafka_helpers import Record, delete_topics, produce, read_all, topic_names
 from system_fixtures import (
     CHART,
@@ -24,6 +24,9 @@ from system_fixtures import (
     System,
     pipelines_in,
 )
+from testcluster.cluster import Cluster
+from testcluster.images import BuiltImage, build_image
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +50,13 @@ def running(restored: System, namespace: str) -> Iterator[Pipeline]:
         embeds(pipeline, "first")
         yield pipeline
         restored.upgrade()
+
+
+@pytest.fixture
+def other_worker_image(cluster: Cluster, worker_image: BuiltImage) -> str:
+    """The workers' image once more, as the one of another version; its name for pods."""
+    tag = worker_image.reference.replace(":test", ":changed")
+    return cluster.load_image(build_image("worker", tag, LABELS | WORKER | {"VERSION": "0.9.0"}).reference)
 
 
 def feed(pipeline: Pipeline, identity: str) -> None:
@@ -106,37 +116,6 @@ def test_api_server_takes_the_pipeline_of_helm_test_with_every_value(system: Sys
     assert (created.stdout.count("\n"), created.stderr) == (1, "")
 
 
-def changed_chart(directory: Path) -> Path:
-    """The chart of another version, with a resource definition that differs."""
-    changed = shutil.copytree(CHART, directory / "chart")
-    metadata = yaml.safe_load((changed / "Chart.yaml").read_text(encoding="utf-8"))
-    metadata["version"] = metadata["appVersion"] = "0.9.0"
-    (changed / "Chart.yaml").write_text(yaml.safe_dump(metadata), encoding="utf-8")
-    definition = yaml.safe_load((changed / "files" / "crd.yaml").read_text(encoding="utf-8"))
-    definition["spec"]["names"]["categories"].append("of-the-changed-chart")
-    (changed / "files" / "crd.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
-    return changed
-
-
-@contextmanager
-def texts_flow(pipeline: Pipeline) -> Iterator[list[str]]:
-    """Write a text every now and then; gives their identities, complete after the block."""
-    over, identities = threading.Event(), list[str]()
-
-    def write() -> None:
-        while not over.wait(0.2):
-            identities.append(f"flowing-{len(identities)}")
-            feed(pipeline, identities[-1])
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield identities
-    finally:
-        over.set()
-        writer.join()
-
-
 def away(pod: Object) -> tuple[float, float]:
     """From when on the pod was there, and when the operator in it was ready, in seconds of the epoch."""
     ready = next(one for one in pod["status"]["conditions"] if one["type"] == "Ready")
@@ -148,25 +127,54 @@ def test_an_upgrade_to_a_changed_chart_and_values_keeps_workers_embedding_while_
     running: Pipeline, tmp_path: Path
 ) -> None:
     before, system = worker_pods(running), running.system
-    with texts_flow(running) as identities:
-        system.cluster.helm(
-            *("upgrade", RELEASE, str(changed_chart(tmp_path)), "--namespace", SYSTEM_NAMESPACE),
-            *("--values", str(system.values), "--set", "operator.resyncSeconds=7,operator.logLevel=DEBUG"),
-            *("--wait", "--timeout", "3m"),
-        )
-    categories = system.cluster.kubectl("get", "crd", RESOURCE, "--output", "jsonpath={.spec.names.categories}").stdout
-    assert "of-the-changed-chart" in categories
+    assert not explains_the_new_field(system)
+    servers, topic = system.kafka.bootstrap_servers, f"{running.namespace}.{running.name}"
+    with Feeder(servers, f"{topic}.in") as feeder:
+        upgrade_to(system, changed_chart(tmp_path), "operator.resyncSeconds=7", "operator.logLevel=DEBUG")
+    # The API server takes a moment to tell kubectl.
+    wait_until(lambda: explains_the_new_field(system), 30, "the resource definition lacks the new field")
     pod = system.operator_pod()
     given = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
     assert given["EMBEDDING_OPERATOR_RESYNC_SECONDS"] == "7"
     assert '"DEBUG"' in system.operator_log()
 
-    running.until(lambda: set(identities) <= embedded(running).keys(), "texts are missing")
+    assert_all_embedded(servers, f"{topic}.out", feeder.written)
     # Before the new operator was ready, and after the former one had ended.
     start, end = away(pod)
-    assert any(start <= at < end for identity, at in embedded(running).items() if identity in identities)
+    assert any(start <= at < end for identity, at in embedded(running).items() if identity in feeder.written)
     running.wait_until_ready()
     assert worker_pods(running) == before
+
+
+def test_an_upgrade_to_another_worker_image_replaces_workers_one_at_a_time_while_texts_flow(
+    pipelines: Pipelines, restored: System, other_worker_image: str, tmp_path: Path
+) -> None:
+    servers, topic = restored.kafka.bootstrap_servers, f"{pipelines.namespace}.upgraded"
+    pipeline = pipelines.apply("upgraded", replicas=2, input={"create": {"partitions": 2}})
+    pipeline.wait_until_ready()
+    embeds(pipeline, "before")
+    watch = Watch(pipeline)
+    with Feeder(servers, f"{topic}.in") as feeder:
+        former = watch.until_all_embed(2)
+        (before,) = {watch.sets[name] for name in former}
+        watch.fewest_ready = watch.most = 2
+
+        upgrade_to(restored, changed_chart(tmp_path), f"worker.image={other_worker_image}")
+
+        latter = watch.until_all_embed(2, before)
+        # Never fewer than asked for, and never more than one beside them.
+        assert (watch.fewest_ready, watch.most) == (2, 3)
+        assert not {*former} & {*latter}
+        assert len({*watch.sets.values()}) == 2
+    assert {image(pod) for pod in pipeline.pods() if pod["metadata"]["name"] in latter} == {other_worker_image}
+    wait_until(lambda: explains_the_new_field(restored), 30, "the resource definition lacks the new field")
+    pipeline.wait_until_ready()
+    embeds(pipeline, "after")
+    assert_all_embedded(servers, f"{topic}.out", ["before", *feeder.written, "after"])
+
+
+def image(pod: Object) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
 
 
 def takes_over_only_where_it_is_told_to(system: System, namespace: str) -> None:
