@@ -64,8 +64,8 @@ def test_a_changed_secret_replaces_the_workers_who_then_know_the_new_token(
     apply_secret("the-second-token")
     pipeline.until(
         lambda: checksum(pipeline) != old["metadata"]["annotations"][CHECKSUM],
-        "the Deployment doesn't follow the Secret",
-        2 * RESYNC_SECONDS + 10,
+        "the Deployment's template doesn't follow the Secret within the resync",
+        RESYNC_SECONDS + LOOK_SECONDS,
     )
     pipeline.until(lambda: [pod["metadata"]["name"] for pod in pipeline.pods()] != [old["metadata"]["name"]], "no roll")
     pipeline.wait("Ready", "True")
@@ -76,6 +76,8 @@ def test_a_changed_secret_replaces_the_workers_who_then_know_the_new_token(
 
 
 CHECKSUM = "embeddings.dev/secrets-checksum"
+# What a look at the Secret, the brokers and the Deployment may take.
+LOOK_SECONDS = 5
 ASK = """
 import sys, urllib.error, urllib.request
 request = urllib.request.Request("http://localhost:5000/stats", headers={"Authorization": "Bearer " + sys.argv[1]})
