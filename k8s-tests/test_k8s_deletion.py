@@ -1,6 +1,9 @@
 """The end of a pipeline, and an operator that is away: what goes, what stays, and what is caught up with."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from kubernetes.config import new_client_from_config
@@ -43,27 +46,49 @@ def unscheduled(pipelines: Pipelines, name: str, **sections: Object) -> Pipeline
     return pipeline
 
 
-def test_while_the_operator_is_away_pipelines_embed_and_go_and_what_was_changed_is_caught_up_with(
+@contextmanager
+def operator_away(system: System) -> Iterator[None]:
+    system.scale_operator(0)
+    try:
+        yield
+    finally:
+        system.scale_operator(1)
+
+
+def test_while_the_operator_is_away_a_pipeline_embeds_and_it_stays_the_one_that_runs_afterwards(
     system: System, pipelines: Pipelines
 ) -> None:
-    servers, prefix = system.kafka.bootstrap_servers, pipelines.namespace
+    servers, topic = system.kafka.bootstrap_servers, f"{pipelines.namespace}.embedding"
     waiting = unscheduled(pipelines, "older")
     embedding = pipelines.apply("embedding")
     embedding.wait_until_ready()
     # Edited onto the topic of one that runs: an operator that begins anew must not see the older one first.
-    waiting.patch({"output": {"topic": f"{prefix}.embedding.out"}})
+    waiting.patch({"output": {"topic": f"{topic}.out"}})
     waiting.wait("Ready", "False", "Conflict")
-    edited, gone, cleaned = (
-        unscheduled(pipelines, "edited"),
-        unscheduled(pipelines, "gone"),
-        unscheduled(pipelines, "cleaned", topics=DELETE),
-    )
     worker = running_pods(embedding)
 
-    system.scale_operator(0)
-    try:
-        kafka_state.write_texts(servers, f"{prefix}.embedding.in", {"alone": "a text"})
-        assert kafka_state.embedded(servers, f"{prefix}.embedding.out", ["alone"]) == ["alone"]
+    with operator_away(system):
+        kafka_state.write_texts(servers, f"{topic}.in", {"alone": "a text"})
+        assert kafka_state.embedded(servers, f"{topic}.out", ["alone"]) == ["alone"]
+        for looked_at in (waiting, embedding):
+            looked_at.kubectl("delete", "service", looked_at.worker)
+
+    for looked_at in (waiting, embedding):
+        looked_at.until(partial(looked_at.get, "service"), "no new Service")
+    embedding.wait("Ready", "True")
+    assert running_pods(embedding) == worker
+    assert waiting.wait("Ready", "False", "Conflict")
+    assert not waiting.pods()
+
+
+def test_what_was_changed_while_the_operator_was_away_is_caught_up_with_and_what_was_deleted_went_at_once(
+    system: System, pipelines: Pipelines
+) -> None:
+    servers, prefix = system.kafka.bootstrap_servers, pipelines.namespace
+    edited, gone = unscheduled(pipelines, "edited"), unscheduled(pipelines, "gone")
+    cleaned = unscheduled(pipelines, "cleaned", topics=DELETE)
+
+    with operator_away(system):
         edited.patch({"worker": {"podAnnotations": {"example.com/edited": "yes"}}})
         edited.kubectl("delete", "configmap", edited.worker)
         gone.kubectl("delete", "embp", gone.name, "--timeout=10s")
@@ -71,8 +96,6 @@ def test_while_the_operator_is_away_pipelines_embed_and_go_and_what_was_changed_
         assert kafka_state.topic(servers, f"{prefix}.gone.out") is not None
         cleaned.delete(wait=False)
         made = pipelines.apply("made", worker=NOWHERE)
-    finally:
-        system.scale_operator(1)
 
     made.wait("Ready", "False", "Unschedulable")
     # Beside the one before, which stays until this is ready.
@@ -83,11 +106,6 @@ def test_while_the_operator_is_away_pipelines_embed_and_go_and_what_was_changed_
     assert edited.get("configmap") is not None
     cleaned.until(lambda: cleaned.get() is None, "it isn't deleted")
     assert kafka_state.topic(servers, f"{prefix}.cleaned.out") is None
-    # Nothing happened to the one that ran.
-    embedding.wait("Ready", "True")
-    assert running_pods(embedding) == worker
-    assert waiting.wait("Ready", "False", "Conflict")
-    assert not waiting.pods()
 
 
 def test_with_deletion_policy_delete_the_group_and_the_created_outputs_go_and_the_input_stays(
