@@ -212,6 +212,7 @@ def test_an_uninstall_leaves_pipelines_at_work_for_the_next_release_to_take_over
     assert f"{leaving.namespace}.leaving.out" not in topic_names(system.kafka.bootstrap_servers)
 
 
+@pytest.mark.audit
 def test_an_operator_of_listed_namespaces_runs_the_pipelines_there_and_asks_for_nothing_elsewhere(
     restored: System, namespace: str
 ) -> None:

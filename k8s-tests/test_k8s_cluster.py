@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from audit_requests import audit_log
 from testcluster.cluster import Cluster
 from testcluster.errors import CommandFailed
 from testcluster.images import build_image
@@ -136,10 +137,10 @@ def test_a_pod_that_is_not_restricted_is_refused(cluster: Cluster) -> None:
         )
 
 
+@pytest.mark.audit
 @pytest.mark.usefixtures("pod")
 def test_the_audit_log_has_what_service_accounts_ask_and_nothing_of_the_administrator(cluster: Cluster) -> None:
-    assert cluster.audit_log is not None, "the current cluster's audit log is out of the tests' reach"
-    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    events = [json.loads(line) for line in audit_log(cluster).read_text().splitlines()]
     asked = [event for event in events if event["user"]["username"] == f"system:serviceaccount:{NAMESPACE}:default"]
     assert "/version" in [event["requestURI"] for event in asked]
     assert {event["stage"] for event in events} <= {"ResponseStarted", "ResponseComplete", "Panic"}

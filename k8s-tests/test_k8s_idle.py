@@ -31,7 +31,7 @@ from system_fixtures import (
 from various_pipelines import RUNNING, SPECS
 from waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.audit, pytest.mark.timeout(900, func_only=True)]
 
 EXAMPLES = ("quickstart", "every-field")
 REST_SECONDS = 120

@@ -73,6 +73,7 @@ def test_workers_run_where_restricted_is_enforced_and_have_no_token(pipelines: P
     assert exec_python(system, SYSTEM_NAMESPACE, operator) == ["65532", "True", "False"]
 
 
+@pytest.mark.audit
 def test_operator_uses_each_right_that_it_has_and_asks_for_no_other(pipelines: Pipelines) -> None:
     audit = operators_log(pipelines.system)
     start = audit.end()
