@@ -1,6 +1,7 @@
 """A pipeline's status says why it isn't ready, and what to do; doing just that makes it ready."""
 
 import itertools
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,37 @@ def log_in_rightly(pipeline: Pipeline) -> None:
 
 def give_token(pipeline: Pipeline) -> None:
     put_secret(Pipelines(pipeline.system, pipeline.namespace), "http-token", {"token": "open-sesame"})
+
+
+def webhook_name(namespace: str, name: str) -> str:
+    return f"{namespace}-{name}"
+
+
+def have_a_dead_webhook(pipelines: Pipelines, name: str) -> None:
+    """Have Deployments of this one pipeline admitted by a service that isn't there."""
+    rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
+    webhook = {
+        "name": "deployments.example.com",
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": pipelines.namespace}},
+        "objectSelector": {"matchLabels": {"app.kubernetes.io/instance": name}},
+        "rules": [rule],
+        "clientConfig": {"service": {"namespace": pipelines.namespace, "name": "nobody"}},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": webhook_name(pipelines.namespace, name)},
+        "webhooks": [webhook],
+    }
+    pipelines.system.cluster.kubectl("apply", "-f", "-", input=json.dumps(configuration))
+
+
+def remove_the_webhook(pipeline: Pipeline) -> None:
+    kind, name = "validatingwebhookconfiguration", webhook_name(pipeline.namespace, pipeline.name)
+    pipeline.system.cluster.kubectl("delete", kind, name)
 
 
 FAULTS = [
@@ -182,12 +214,21 @@ FAULTS = [
         spec(worker={"priorityClassName": "none-of-these"}),
     ),
     Fault(
-        "no-valid-label",
+        "no-source-of-a-value",
         "WorkersReady",
         "Rejected",
-        ("the API server refuses an object of this pipeline", "not a label!"),
-        patched({"worker": {"podLabels": None}}),
-        spec(worker={"podLabels": {"team": "not a label!"}}),
+        ("the API server refuses an object of this pipeline", "valueFrom"),
+        patched({"worker": {"env": None}}),
+        spec(worker={"env": [{"name": "X", "valueFrom": {}}]}),
+    ),
+    Fault(
+        "dead-webhook",
+        "WorkersReady",
+        "WriteFailed",
+        ("the API server can't write an object of this pipeline", 'failed calling webhook "deployments.example.com"'),
+        remove_the_webhook,
+        spec(),
+        prepare=have_a_dead_webhook,
     ),
 ]
 
