@@ -48,25 +48,39 @@ def test_texts_flow_on_while_workers_are_added_replaced_one_at_a_time_and_draine
     assert pipeline.wait("CaughtUp", "True")
 
 
-def test_a_changed_secret_replaces_the_workers_who_then_know_the_new_token(
-    system: System, pipelines: Pipelines
-) -> None:
-    def apply_secret(token: str) -> None:
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "http"}, "stringData": {"token": token}}
-        system.cluster.kubectl("apply", "--namespace", pipelines.namespace, "-f", "-", input=json.dumps(secret))
+def apply_secret(pipelines: Pipelines, token: str) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "http"}, "stringData": {"token": token}}
+    pipelines.system.cluster.kubectl("apply", "--namespace", pipelines.namespace, "-f", "-", input=json.dumps(secret))
 
-    apply_secret("the-first-token")
+
+def until_the_template_follows_the_secret(pipeline: Pipeline, before: str) -> None:
+    pipeline.until(
+        lambda: checksum(pipeline) != before,
+        "the Deployment's template doesn't follow the Secret within the resync",
+        RESYNC_SECONDS + LOOK_SECONDS,
+    )
+
+
+def test_a_secret_that_was_changed_right_after_it_was_read_is_followed_within_the_resync(pipelines: Pipelines) -> None:
+    apply_secret(pipelines, "the-first-token")
+    # Stopped, so that nothing but the resync has it looked at.
+    pipeline = pipelines.apply("stopped", replicas=0, http={"tokenSecret": {"name": "http"}})
+    pipeline.wait("WorkersReady", "False", "ScaledToZero")
+    for token in ("the-second-token", "the-third-token"):
+        before = checksum(pipeline)
+        apply_secret(pipelines, token)
+        until_the_template_follows_the_secret(pipeline, before)
+
+
+def test_a_changed_secret_replaces_the_workers_who_then_know_the_new_token(pipelines: Pipelines) -> None:
+    apply_secret(pipelines, "the-first-token")
     pipeline = pipelines.apply("guarded", http={"tokenSecret": {"name": "http"}})
     pipeline.wait_until_ready()
     (old,) = pipeline.pods()
     assert answer(pipeline, old, "the-first-token") == 200
 
-    apply_secret("the-second-token")
-    pipeline.until(
-        lambda: checksum(pipeline) != old["metadata"]["annotations"][CHECKSUM],
-        "the Deployment's template doesn't follow the Secret within the resync",
-        RESYNC_SECONDS + LOOK_SECONDS,
-    )
+    apply_secret(pipelines, "the-second-token")
+    until_the_template_follows_the_secret(pipeline, old["metadata"]["annotations"][CHECKSUM])
     pipeline.until(lambda: [pod["metadata"]["name"] for pod in pipeline.pods()] != [old["metadata"]["name"]], "no roll")
     pipeline.wait("Ready", "True")
     (new,) = (pod for pod in pipeline.pods() if "deletionTimestamp" not in pod["metadata"])
