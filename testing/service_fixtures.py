@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from embedding_service.contract.settings import ModelSettings, Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import LoadedModel, Matrix
+from embedding_service.encoders.protocol import LoadedModel, Matrix, Tokenized
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
@@ -107,15 +107,15 @@ class Gate:
         self._encoder = model.encoder
         self.dimension = model.encoder.dimension
         self.max_length = model.encoder.max_length
-        self.count_tokens = model.encoder.count_tokens
+        self.tokenize = model.encoder.tokenize
         self.open = threading.Event()
         self.entered = threading.Event()
 
-    def encode(self, texts: Sequence[str]) -> Matrix:
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
         """See ``Encoder``."""
         self.entered.set()
         assert self.open.wait(STREAM_SECONDS)
-        return self._encoder.encode(texts)
+        return self._encoder.encode(batch)
 
 
 def text_value(identity: str, text: str) -> bytes:

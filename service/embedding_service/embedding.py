@@ -13,7 +13,7 @@ import numpy as np
 from embedding_service.batching import pack
 from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
-from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory
+from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Tokenized
 from embedding_service.records import Embedded, Outcome, Parsed, Rejection, TextMessage
 
 logger = logging.getLogger(__name__)
@@ -54,23 +54,23 @@ class Embedder:
 
     def _embed_texts(self, messages: list[TextMessage]) -> list[Outcome]:
         try:
-            counts = self._encoder.count_tokens([message.text for message in messages])
+            tokenized = self._encoder.tokenize([message.text for message in messages])
         except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything at a text; the text is isolated
             if len(messages) == 1:
                 return [self._failed(messages[0], error)]
             half = len(messages) // 2
             return self._embed_texts(messages[:half]) + self._embed_texts(messages[half:])
-        return self._embed_counted(messages, counts)
+        return self._embed_tokenized(messages, tokenized)
 
-    def _embed_counted(self, messages: list[TextMessage], counts: list[int]) -> list[Outcome]:
-        lengths = [min(count, self._encoder.max_length) for count in counts]
+    def _embed_tokenized(self, messages: list[TextMessage], texts: list[Tokenized]) -> list[Outcome]:
+        lengths = [text.length for text in texts]
         outcomes: dict[int, Outcome] = {}
         # Last in, first out: what a failure puts back comes next.
         batches = pack(lengths, self._max_batch_tokens)[::-1]
         while batches:
             batch = batches.pop()
             try:
-                vectors = self._encoder.encode([messages[index].text for index in batch])
+                vectors = self._encoder.encode([texts[index] for index in batch])
             except EncoderOutOfMemory as error:
                 batches.extend(self._smaller(batch, lengths, error))
                 continue
@@ -81,7 +81,7 @@ class Embedder:
                     outcomes[batch[0]] = self._failed(messages[batch[0]], error)
                 continue
             for index, vector in zip(batch, vectors, strict=True):
-                outcomes[index] = _outcome(messages[index], vector, truncated=counts[index] > lengths[index])
+                outcomes[index] = _outcome(messages[index], vector, truncated=texts[index].truncated)
             longest = max(lengths[index] for index in batch)
             self._on_batch(BatchReport(len(batch), sum(lengths[index] for index in batch), longest * len(batch)))
         return [outcomes[index] for index in range(len(messages))]
@@ -95,8 +95,7 @@ class Embedder:
     def _check_encoder(self, error: Exception) -> None:
         """Tell a text that the model can't take from a model that can't take any (a lost GPU, for instance)."""
         try:
-            self._encoder.count_tokens(["warm-up"])
-            self._encoder.encode(["warm-up"])
+            self._encoder.encode(self._encoder.tokenize(["warm-up"]))
         except Exception:  # noqa: BLE001 - whatever it is, the model is at fault and not the text
             raise Termination(
                 TerminationReason.CRASHED, f"the model fails at every text: {type(error).__name__}: {error}"

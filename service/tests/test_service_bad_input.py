@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from kafka import KafkaProducer
 
-from embedding_service.encoders.protocol import LoadedModel, Matrix
+from embedding_service.encoders.protocol import LoadedModel, Matrix, Tokenized
 from embedding_service.pipeline import Pipeline
 from kafka_helpers import Record, create_topics, produce, read_all
 from service_fixtures import Stream
@@ -179,13 +179,13 @@ def test_a_text_that_breaks_the_model_is_dead_lettered_alone(
         """The real model, but for one word: no text is known that breaks it by itself."""
 
         dimension, max_length = model.encoder.dimension, model.encoder.max_length
-        count_tokens = staticmethod(model.encoder.count_tokens)
+        tokenize = staticmethod(model.encoder.tokenize)
 
-        def encode(self, texts: Sequence[str]) -> Matrix:
-            if any("poison" in text for text in texts):
+        def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+            if any("poison" in text.text for text in batch):
                 raise ValueError("index out of range in self")
-            vectors = model.encoder.encode(texts)
-            vectors[[index for index, text in enumerate(texts) if "infinite" in text]] = np.inf
+            vectors = model.encoder.encode(batch)
+            vectors[[index for index, text in enumerate(batch) if "infinite" in text.text]] = np.inf
             return vectors
 
     pipeline = start_pipeline(with_model=replace(model, encoder=Allergic()))

@@ -7,7 +7,7 @@ import pytest
 
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.embedding import BatchReport, Embedder
-from embedding_service.encoders.protocol import EncoderOutOfMemory, Matrix
+from embedding_service.encoders.protocol import EncoderOutOfMemory, Matrix, Tokenized
 from embedding_service.records import Embedded, InputRecord, Parsed, Rejection, TextMessage, Tombstone, parse
 
 
@@ -21,10 +21,15 @@ class WordEncoder:
         self._fault = fault
         self.batches: list[list[str]] = []
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        counts = [len(text.split()) for text in texts]
+        return [
+            Tokenized(text, None, min(count, self.max_length), truncated=count > self.max_length)
+            for text, count in zip(texts, counts, strict=True)
+        ]
 
-    def encode(self, texts: Sequence[str]) -> Matrix:
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        texts = [text.text for text in batch]
         self._fault(texts)
         self.batches.append(list(texts))
         return np.array([[len(text.split()), ord(text[0])] for text in texts], dtype=np.float32)
@@ -80,9 +85,9 @@ def test_the_text_that_the_model_cannot_take_is_dead_lettered_and_the_rest_go_on
 
 def test_the_text_that_the_tokenizer_cannot_take_is_dead_lettered_and_the_rest_go_on() -> None:
     class Allergic(WordEncoder):
-        def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
             fail_at("poison", TypeError("TextEncodeInput"))(texts)
-            return super().count_tokens(texts)
+            return super().tokenize(texts)
 
     window = [message(text, index) for index, text in enumerate(["a", "b", "poison", "c"])]
     outcomes = Embedder(Allergic(), 100, lambda _report: None).embed(window)
@@ -119,9 +124,9 @@ def test_a_single_text_that_does_not_fit_into_memory_ends_the_process() -> None:
 
 def test_a_vector_that_is_not_finite_is_dead_lettered() -> None:
     class Broken(WordEncoder):
-        def encode(self, texts: Sequence[str]) -> Matrix:
-            vectors = super().encode(texts)
-            vectors[[index for index, text in enumerate(texts) if text == "nan"]] = np.nan
+        def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+            vectors = super().encode(batch)
+            vectors[[index for index, text in enumerate(batch) if text.text == "nan"]] = np.nan
             return vectors
 
     outcomes = Embedder(Broken(), 16, lambda _report: None).embed([message("a"), message("nan")])

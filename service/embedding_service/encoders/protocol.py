@@ -16,6 +16,20 @@ class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller
     """A batch did not fit into memory; a smaller one may."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """A text as the model takes it.
+
+    ``text`` is as much of it as decides its vector, ``ids`` its tokens with special ones and prompt, cut at the model's
+    maximum; ``None`` where the model has no tokenizer of the usual kind, and ``length``, in tokens, is an estimate.
+    """
+
+    text: str
+    ids: list[int] | None
+    length: int
+    truncated: bool
+
+
 class Encoder(Protocol):
     """Texts to vectors. Used by one thread at a time."""
 
@@ -29,15 +43,12 @@ class Encoder(Protocol):
         """Tokens, special ones and prompt included, after which a text is cut."""
         ...
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before it is cut, special ones and prompt included.
-
-        Of a very long text at least so many as show that it will be cut.
-        """
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """Each text in tokens. Raises whatever the tokenizer raises where it can't take a text."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of shape (len(texts), dimension), computed as one batch.
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        """Vectors of shape (len(batch), dimension), computed as one batch.
 
         Raises ``EncoderOutOfMemory`` where the batch was too large for the device, and whatever the model raises
         where it can't take a text.

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from embedding_service.contract.fingerprint import EmbeddingContract
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
-from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
+from embedding_service.encoders.padding import Padding
+from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.tokenizing import Tokenizer
 from embedding_service.encoders.weights import find_weights, hash_files
 
 logger = logging.getLogger(__name__)
@@ -24,48 +27,35 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_
 # For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
 _UNLIMITED = 1_000_000
 _CHARACTERS_PER_TOKEN = 4
-# Nearly every text has more tokens than that.
-_CHARACTERS_PER_HEAD_TOKEN = 8
-# Tokenizers take a longer word as unknown: one token.
-_LONGEST_WORD_TOKENS = 128
 
 
 class PyTorchEncoder:
-    """A ``SentenceTransformer`` with all of its modules, as its own ``encode`` runs them."""
+    """A ``SentenceTransformer`` with all of its modules, which are given token ids where it takes them as they are."""
 
     def __init__(self, model: SentenceTransformer, *, prompt: str | None, normalize: bool) -> None:
         self._model = model
         self._prompt = prompt
         self._normalize = normalize
-        self._tokenizer = model.tokenizer if isinstance(model.tokenizer, PreTrainedTokenizerBase) else None
-        self.max_length: int = (model.max_seq_length if self._tokenizer else None) or _UNLIMITED
-        # Where the beginning has so many tokens, its last word, cut or not, is behind all that the model takes.
-        self._enough = self.max_length + _LONGEST_WORD_TOKENS
-        self._head_characters = _CHARACTERS_PER_HEAD_TOKEN * self._enough
+        self.max_length: int = _UNLIMITED
+        self._tokenizer: Tokenizer | None = None
+        self._padding: Padding | None = None
+        if isinstance(model.tokenizer, PreTrainedTokenizerBase):
+            self.max_length = model.max_seq_length or _UNLIMITED
+            self._tokenizer = Tokenizer(model.tokenizer, prompt, self.max_length)
+            self._padding = Padding.of(model, prompt, self._tokenizer)
         # The first text through the model also pays for what is made on first use.
-        self.dimension: int = self.encode(["warm-up"]).shape[1]
+        self.dimension: int = self.encode(self.tokenize(["warm-up"])).shape[1]
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """See ``Encoder``. An estimate where the model has no tokenizer of the usual kind."""
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """See ``Encoder``."""
         if self._tokenizer is None:
-            return [1 + len(text) // _CHARACTERS_PER_TOKEN for text in texts]
-        counts = self._count([self._head(text) for text in texts])
-        # Rare: a long text whose beginning has few tokens, as blanks have.
-        return [
-            count if len(text) <= self._head_characters or count >= self._enough else self._count([text])[0]
-            for text, count in zip(texts, counts, strict=True)
-        ]
+            return [Tokenized(text, None, 1 + len(text) // _CHARACTERS_PER_TOKEN, truncated=False) for text in texts]
+        return self._tokenizer(texts)
 
-    def encode(self, texts: Sequence[str]) -> Matrix:
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
         """See ``Encoder``."""
         try:
-            vectors = self._model.encode(
-                [self._encoded_part(text) for text in texts],
-                prompt=self._prompt,
-                batch_size=len(texts),
-                normalize_embeddings=self._normalize,
-                show_progress_bar=False,
-            )
+            vectors = self._of_texts(batch) if self._padding is None else self._of_ids(batch, self._padding)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise EncoderOutOfMemory(str(error)) from error
         except RuntimeError as error:
@@ -74,21 +64,27 @@ class PyTorchEncoder:
             raise EncoderOutOfMemory(str(error)) from error
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
-    def _head(self, text: str) -> str:
-        return text[: self._head_characters]
+    @torch.inference_mode()
+    def _of_ids(self, batch: Sequence[Tokenized], padding: Padding) -> Matrix:
+        features = batch_to_device(padding([text.ids or [] for text in batch]), self._model.device)
+        vectors = self._model(features)["sentence_embedding"]
+        if self._model.truncate_dim is not None:
+            vectors = vectors[:, : self._model.truncate_dim]
+        # The length of a vector in half precision would be less exact than the vector.
+        vectors = vectors.float()
+        if self._normalize:
+            vectors = torch.nn.functional.normalize(vectors, dim=1)
+        found: Matrix = vectors.cpu().numpy()
+        return found
 
-    def _encoded_part(self, text: str) -> str:
-        """As much of a text as decides its vector: tokenising a book takes long, and all but its beginning is cut."""
-        if self._tokenizer is None or len(text) <= self._head_characters:
-            return text
-        head = self._head(text)
-        return head if self._count([head])[0] >= self._enough else text
-
-    def _count(self, texts: Sequence[str]) -> list[int]:
-        assert self._tokenizer is not None  # noqa: S101 - for the type checker; every caller has looked
-        prompted = [(self._prompt or "") + text for text in texts]
-        ids = self._tokenizer(prompted, truncation=False, padding=False, return_attention_mask=False, verbose=False)
-        return [len(sequence) for sequence in ids["input_ids"]]
+    def _of_texts(self, batch: Sequence[Tokenized]) -> Matrix:
+        return self._model.encode(
+            [text.text for text in batch],
+            prompt=self._prompt,
+            batch_size=len(batch),
+            normalize_embeddings=self._normalize,
+            show_progress_bar=False,
+        )
 
 
 def load(settings: ModelSettings) -> LoadedModel:
