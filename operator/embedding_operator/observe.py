@@ -64,9 +64,9 @@ class Observer:
         return self._memory.created(key)
 
     def secrets(self, key: Key, pipeline: EmbeddingPipeline) -> Secrets:
-        """The Secrets that the pipeline names, read anew at each resync."""
+        """The Secrets that the pipeline names, never older than a resync when the next look comes."""
         generation = pipeline.metadata.generation
-        known = self._memory.secrets(key, generation, self._settings.resync_seconds)
+        known = self._memory.secrets(key, generation, self._age())
         if known is not None:
             return known
         namespace = pipeline.metadata.namespace
@@ -89,6 +89,10 @@ class Observer:
             self._memory.remember_model(key, uids[0], model)
         return self._memory.model(key)
 
+    def _age(self) -> float:
+        """Seconds after which what is read once a resync is read again: later, the next look would find it too old."""
+        return self._settings.resync_seconds - self._settings.look_seconds(len(self._store))
+
     def _kafka(self, key: Key, pipeline: EmbeddingPipeline, where: Connection) -> Kafka | Problem:
         names_of = topics.topics(pipeline)
         asked = Wanted(
@@ -106,7 +110,7 @@ class Observer:
             old = [
                 topic
                 for topic in found.topics.values()
-                if topic.id not in known or now - known[topic.id][0] >= self._settings.resync_seconds
+                if topic.id not in known or now - known[topic.id][0] >= self._age()
             ]
             for name, config in client.configs(topic.name for topic in old).items():
                 known[found.topics[name].id] = (now, config)

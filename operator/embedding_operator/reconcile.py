@@ -23,16 +23,11 @@ from embedding_operator.memory import Memory
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Observed, Problem
 from embedding_operator.plan import Plan, decide, secrets_checksum
-from embedding_operator.settings import OperatorSettings
+from embedding_operator.settings import FIGURES_SECONDS, OperatorSettings
 from embedding_operator.store import Key, Store
 from embedding_service.contract.problems import problems_of
 
 logger = logging.getLogger(__name__)
-
-# Figures are written at most so often.
-FIGURES_SECONDS = 10.0
-# Where there are more pipelines than fit, each is looked at less often, up to the resync.
-_LOOKS_PER_SECOND = 50
 
 
 class Reconciler:
@@ -111,11 +106,7 @@ class Reconciler:
             # Once everything is as it should be: until then, workers may tell of the model before a change.
             observed = replace(observed, model=self._observer.model(key, observed))
         self._write_status(key, stored, observed, conditions(observed, plan))
-        return 0 if created else self._pause()
-
-    def _pause(self) -> float:
-        """Seconds until the next look at a pipeline of which nothing is heard meanwhile."""
-        return min(max(FIGURES_SECONDS, len(self._store) / _LOOKS_PER_SECOND), self._settings.resync_seconds)
+        return 0 if created else self._settings.look_seconds(len(self._store))
 
     def _plan(self, key: Key, observed: Observed) -> Plan:
         """What is to be done. The objects are not built again where nothing has changed since they were right."""

@@ -8,6 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from embedding_service.contract.problems import Problem, SettingsError, problems_of
 
 PREFIX = "EMBEDDING_OPERATOR_"
+# Figures are written at most so often.
+FIGURES_SECONDS = 10.0
+# Where there are more pipelines than fit, each is looked at less often, up to the resync.
+_LOOKS_PER_SECOND = 50
 
 
 def _split(value: object) -> object:
@@ -32,6 +36,10 @@ class OperatorSettings(BaseModel):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["console", "json"] = "console"
     http_port: int = Field(default=8080, ge=1, le=65535, description="probes and metrics")
+
+    def look_seconds(self, pipelines: int) -> float:
+        """Seconds between two looks at a pipeline of which nothing is heard meanwhile, one of so many."""
+        return min(max(FIGURES_SECONDS, pipelines / _LOOKS_PER_SECOND), self.resync_seconds)
 
 
 def parse_settings(environ: Mapping[str, str]) -> OperatorSettings:

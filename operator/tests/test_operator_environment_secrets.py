@@ -13,6 +13,7 @@ from embedding_operator.memory import Memory
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Observed, Secrets
 from embedding_operator.store import Store
+from manual_clock import Clock
 from operator_objects import SETTINGS, desired, observed, pipeline, planned, stored
 
 KEY = ("search", "articles")
@@ -64,6 +65,21 @@ def read(cluster: FakeCluster, wanted: EmbeddingPipeline) -> Secrets:
     store = Store()
     observer = Observer(cast("Cluster", cluster), cast("Brokers", None), store, Memory(), SETTINGS)
     return observer.secrets(KEY, wanted)
+
+
+def test_what_was_read_of_a_secret_is_never_older_than_a_resync() -> None:
+    cluster, clock = FakeCluster(DATA), Clock()
+    observer = Observer(cast("Cluster", cluster), cast("Brokers", None), Store(), Memory(clock), SETTINGS)
+    read_at: float | None = None
+    for _ in range(20):
+        before = len(cluster.asked)
+        observer.secrets(KEY, with_env(from_secret()))
+        read_at = clock.now if len(cluster.asked) > before else read_at
+        assert read_at is not None
+        # What has changed since then is seen at the next look.
+        clock.now += SETTINGS.look_seconds(1)
+        assert clock.now - read_at <= SETTINGS.resync_seconds
+    assert len(cluster.asked) < 20
 
 
 def test_a_changed_value_rolls_the_workers() -> None:

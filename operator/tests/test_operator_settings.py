@@ -94,6 +94,13 @@ def test_variables_of_others_are_nothing_to_the_operator() -> None:
     assert parse_settings(IMAGE | {"EMBEDDING_KAFKA__TLS": "true", "PATH": "/bin"}) == parse_settings(IMAGE)
 
 
+@pytest.mark.parametrize(("pipelines", "seconds"), [(0, 10), (500, 10), (1_000, 20), (3_000, 60), (50_000, 60)])
+def test_pipelines_are_looked_at_less_often_where_there_are_many_and_never_less_than_the_resync(
+    pipelines: int, seconds: float
+) -> None:
+    assert parsed().look_seconds(pipelines) == seconds
+
+
 PLACES = {"the chart": "charts/embedding-service/templates/operator/_environment.tpl", "the docs": "docs/install.md"}
 
 
