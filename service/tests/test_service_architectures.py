@@ -1,16 +1,19 @@
 """Models of other architectures than the default one: their vectors are those of ``SentenceTransformer.encode``."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dropout
 
 from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders import pytorch
+from embedding_service.encoders.protocol import LoadedModel
 from real_texts import long_tailed
-from tiny_models import ARCHITECTURES, MAX_LENGTH
+from tiny_models import ARCHITECTURES, MAX_LENGTH, bert_mean
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +23,8 @@ def least_cosine(left: np.ndarray, right: np.ndarray) -> float:
     return float(cosines.min())
 
 
-@pytest.mark.parametrize("make", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
-@pytest.mark.parametrize("prompt", [None, "query: "], ids=["without a prompt", "with a prompt"])
-def test_vectors_are_those_of_encode_at_every_length_alone_and_in_batches(
-    make: Callable[[Path], Path], prompt: str | None, tmp_path: Path
-) -> None:
-    path = make(tmp_path)
+def check(path: Path, prompt: str | None = None) -> None:
+    """Vectors are those of ``encode`` at every length, alone and in batches."""
     encoder = pytorch.load(ModelSettings(name=str(path), prompt=prompt)).encoder
     words = " ".join(long_tailed(50)).split()
     shortest = min(text.length for text in encoder.tokenize(words))
@@ -41,3 +40,47 @@ def test_vectors_are_those_of_encode_at_every_length_alone_and_in_batches(
     for vectors in (encoder.encode(tokenized), np.concatenate([encoder.encode([text]) for text in tokenized])):
         assert least_cosine(vectors, reference) >= 0.9999
         assert least_cosine(vectors - mean, reference - mean) >= 0.9999
+
+
+@pytest.mark.parametrize("make", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+@pytest.mark.parametrize("prompt", [None, "query: "], ids=["without a prompt", "with a prompt"])
+def test_vectors_are_those_of_encode_at_every_length_alone_and_in_batches(
+    make: Callable[[Path], Path], prompt: str | None, tmp_path: Path
+) -> None:
+    check(make(tmp_path), prompt)
+
+
+def change(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def with_a_default_prompt(path: Path) -> None:
+    change(path / "config_sentence_transformers.json", prompts={"q": "query: "}, default_prompt_name="q")
+
+
+def with_a_dropout_layer(path: Path) -> None:
+    model = SentenceTransformer(str(path), device="cpu")
+    model.append(Dropout(0.5))
+    model.save(str(path))
+
+
+OF_THEIR_OWN = {
+    "a prompt for texts that come without one": with_a_default_prompt,
+    "a layer that only a training uses": with_a_dropout_layer,
+}
+
+
+@pytest.mark.parametrize("alter", OF_THEIR_OWN.values(), ids=OF_THEIR_OWN.keys())
+def test_a_model_is_taken_as_it_is_with(alter: Callable[[Path], None], tmp_path: Path) -> None:
+    path = bert_mean(tmp_path)
+    alter(path)
+    check(path)
+
+
+def test_texts_are_tokenised_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("texts are tokenised a second time")
+
+    tokenized = model.encoder.tokenize(["one", "two words"])
+    monkeypatch.setattr(SentenceTransformer, "preprocess", again)
+    assert model.encoder.encode(tokenized).shape == (2, model.encoder.dimension)

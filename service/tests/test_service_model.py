@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import pytest
@@ -237,7 +237,12 @@ OUT_OF_MEMORY: dict[str, Exception] = {
 def test_memory_that_runs_out_is_told_from_a_text_at_fault(error: Exception) -> None:
     class Full:
         tokenizer = None
+        prompts: ClassVar[dict[str, str]] = {}
+        default_prompt_name = None
         calls = 0
+
+        def eval(self) -> "Full":
+            return self
 
         def encode(self, texts: list[str], **_: object) -> np.ndarray:
             self.calls += 1

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from embedding_service.encoders.tokenizing import Tokenizer
 
-# Of different lengths, one over any model's maximum, with what a model may treat in a way of its own.
-_PROBES = ("Probe", "  Ünicode, blanks  and CAPITALS. ", "word " * 10_000)
+# Of different lengths, one over most models' maximum, with what a model may treat in a way of its own.
+_PROBES = ("Probe", "  Ünicode, blanks  and CAPITALS. ", " ".join(map(str, range(10_000))))
 _MADE_HERE = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _CONSTANT = frozenset({"modality", "prompt_length"})
 
@@ -29,7 +29,8 @@ class Padding:
         """For a model that makes the very same of texts by itself; ``None`` for one that treats them in its own way."""
         theirs = dict(model.preprocess(list(_PROBES), prompt=prompt))
         known: PreTrainedTokenizerBase = model.tokenizer
-        if known.pad_token_id is None or not theirs.keys() <= _MADE_HERE | _CONSTANT:
+        cut_behind = known.truncation_side == "right"
+        if known.pad_token_id is None or not cut_behind or not theirs.keys() <= _MADE_HERE | _CONSTANT:
             return None
         made = frozenset(theirs.keys() & _MADE_HERE)
         padding = cls(known.pad_token_id, made, {name: theirs[name] for name in theirs.keys() - made})

@@ -27,22 +27,26 @@ _OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_
 # For models without a tokenizer of the usual kind (static embeddings, bags of words), which cut nothing.
 _UNLIMITED = 1_000_000
 _CHARACTERS_PER_TOKEN = 4
+_LEAST_COSINE = 0.9999
 
 
 class PyTorchEncoder:
     """A ``SentenceTransformer`` with all of its modules, which are given token ids where it takes them as they are."""
 
     def __init__(self, model: SentenceTransformer, *, prompt: str | None, normalize: bool) -> None:
-        self._model = model
-        self._prompt = prompt
+        self._model = model.eval()
+        # A model may have a prompt of its own, for texts that come without one.
+        self._prompt = model.prompts.get(model.default_prompt_name or "") if prompt is None else prompt
         self._normalize = normalize
         self.max_length: int = _UNLIMITED
         self._tokenizer: Tokenizer | None = None
         self._padding: Padding | None = None
         if isinstance(model.tokenizer, PreTrainedTokenizerBase):
             self.max_length = model.max_seq_length or _UNLIMITED
-            self._tokenizer = Tokenizer(model.tokenizer, prompt, self.max_length)
-            self._padding = Padding.of(model, prompt, self._tokenizer)
+            self._tokenizer = Tokenizer(model.tokenizer, self._prompt, self.max_length)
+            self._padding = Padding.of(model, self._prompt, self._tokenizer)
+            if self._padding is not None and not self._agrees(self._padding):
+                self._padding = None
         # The first text through the model also pays for what is made on first use.
         self.dimension: int = self.encode(self.tokenize(["warm-up"])).shape[1]
 
@@ -63,6 +67,13 @@ class PyTorchEncoder:
                 raise
             raise EncoderOutOfMemory(str(error)) from error
         return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def _agrees(self, padding: Padding) -> bool:
+        """Whether vectors are those of sentence-transformers' own ``encode``, which may do more than is known here."""
+        probes = self.tokenize(["Probe", "A longer probe, of a few more words."])
+        ours, theirs = self._of_ids(probes, padding), self._of_texts(probes)
+        cosines = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+        return bool(cosines.min() >= _LEAST_COSINE)
 
     @torch.inference_mode()
     def _of_ids(self, batch: Sequence[Tokenized], padding: Padding) -> Matrix:
