@@ -30,6 +30,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.applied: list[str] = []
+        self.scaled: list[int] = []
         self.status: Object = {}
         self._version = 1
 
@@ -40,6 +41,10 @@ class FakeCluster:
         self.applied.append(built["kind"])
         spec = {"spec": {"replicas": 1} | built["spec"]} if built["kind"] == "Deployment" else {}
         return self._stored(built | spec, f"uid-{built['kind']}")
+
+    def scale(self, _namespace: str, _name: str, replicas: int) -> None:
+        """As ``Cluster`` does."""
+        self.scaled.append(replicas)
 
     def write_status(self, stored: Object, status: Mapping[str, Any]) -> Object:
         """As ``Cluster`` does."""

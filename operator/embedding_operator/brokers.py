@@ -56,11 +56,12 @@ class Wanted:
 
 
 class BrokersError(Exception):
-    """Kafka doesn't answer, or refuses."""
+    """Kafka doesn't answer, or refuses; ``remembered`` where it wasn't asked, since it was silent a moment ago."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, remembered: bool = False) -> None:
         super().__init__(problem.message)
         self.problem = problem
+        self.remembered = remembered
 
 
 class Brokers:
@@ -140,19 +141,19 @@ class Client:
         """What ``ask`` returns. A cluster that is known to be silent isn't asked."""
         known = self._silence.begin()
         if known is not None:
-            raise BrokersError(known)
+            raise BrokersError(known, remembered=True)
         try:
             answer = self._patiently(ask, arguments)
         except DeniedError as denied:
             self._silence.answered()
             raise BrokersError(denied.problem) from None
         except KafkaException as error:
-            # It may be another cluster when it answers again.
-            self._cluster_id = None
-            raise BrokersError(self._problem(error.args[0])) from None
+            raise BrokersError(self._problem(error.args[0], about_cluster=ask == self._identity)) from None
         finally:
             self._silence.asked()
         self._silence.answered()
+        # What it has gathered while it worked explains no later error.
+        self._connected().poll(0)
         self._trouble.clear()
         return answer
 
@@ -174,24 +175,42 @@ class Client:
                 self._admin = AdminClient(connection_config(self._connection) | options)
             return self._admin
 
-    def _problem(self, error: KafkaError) -> Problem:
+    def _problem(self, error: KafkaError, *, about_cluster: bool = False) -> Problem:
         """What an error means, for this question and for the next ones."""
+        # It may be another cluster when it answers again.
+        self._cluster_id = None
+        servers = ",".join(self._connection.bootstrap_servers)
         trouble = self._trouble_of(error)
-        if trouble is None or trouble.reason is TroubleReason.ACCESS_DENIED:
-            self._silence.answered()
         if trouble is None:
-            servers = ",".join(self._connection.bootstrap_servers)
+            self._silence.answered()
             if error.code() in _PASSING:
                 return Problem(TroubleReason.BROKER_UNREACHABLE, f"Kafka at {servers} isn't ready yet: {error.str()}")
             return Problem(Reason.TOPIC_REFUSED, f"Kafka at {servers} refuses: {error.str()}")
         problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
-        if trouble.reason is not TroubleReason.ACCESS_DENIED:
-            self._silence.failed(problem)
+        if trouble.reason is TroubleReason.ACCESS_DENIED:
+            self._silence.answered()
+        elif trouble.reason is TroubleReason.BROKER_UNREACHABLE and not about_cluster and self._answers():
+            # One partition without a leader, or one coordinator that hangs, is nothing to other pipelines.
+            self._silence.answered()
+            message = (
+                f"Kafka at {servers} answers, but not for the topics and the group of this pipeline: {error.str()}"
+            )
+            return Problem(trouble.reason, message)
+        else:
+            problem = self._silence.failed(problem)
         if trouble.reason is TroubleReason.AUTHENTICATION_FAILED:
             with self._lock:
                 # It would go on trying every two seconds, for which some brokers lock a user out.
                 self._admin = None
         return problem
+
+    def _answers(self) -> bool:
+        """Whether the cluster answers at all."""
+        try:
+            kafka_requests.cluster_id(self._connected())
+        except KafkaException:
+            return False
+        return True
 
     def _trouble_of(self, error: KafkaError) -> Trouble | None:
         admin = self._admin

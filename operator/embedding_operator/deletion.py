@@ -103,5 +103,6 @@ class Deletion:
             )
             client.delete(topics.deletable(pipeline, kafka, self._observer.created(key, pipeline)), group)
         except BrokersError as error:
-            return error.problem
+            # What was remembered may have been mended since: only what is asked now is final.
+            return Problem(Reason.UNKNOWN, error.problem.message) if error.remembered else error.problem
         return None

@@ -12,6 +12,8 @@ from embedding_operator.observed import Problem, Progress, Secrets
 from embedding_operator.store import Key
 from embedding_service.contract.stats import ModelStats
 
+_LONGEST_PATIENCE_SECONDS = 60.0
+
 Settled = tuple[int, str | None, Mapping[str, str]]
 
 
@@ -163,6 +165,11 @@ class Memory:
         elif known.broken is None:
             known.broken = self._clock()
         return 0.0 if known.broken is None else self._clock() - known.broken
+
+    def patience(self, key: Key) -> float:
+        """Seconds to wait before what is broken is written again: as long as it has lasted, up to a minute."""
+        known = self._of(key)
+        return 0.0 if known.broken is None else min(self._clock() - known.broken, _LONGEST_PATIENCE_SECONDS)
 
     def settled(self, key: Key) -> Settled | None:
         """The state in which the objects were last found to be right."""

@@ -106,7 +106,10 @@ class Reconciler:
             # Once everything is as it should be: until then, workers may tell of the model before a change.
             observed = replace(observed, model=self._observer.model(key, observed))
         self._write_status(key, stored, observed, conditions(observed, plan))
-        return 0 if created else self._settings.look_seconds(len(self._store))
+        if created:
+            return 0
+        # Each time that is spent on what hangs is taken from the others.
+        return max(self._settings.look_seconds(len(self._store)), self._memory.patience(key))
 
     def _plan(self, key: Key, observed: Observed) -> Plan:
         """What is to be done. The objects are not built again where nothing has changed since they were right."""
@@ -168,8 +171,17 @@ class Reconciler:
         live = observed.objects.get("Deployment")
         if plan.release_replicas and live is not None:
             self._cluster.release_replicas(live)
+        # Down comes first: who may no longer run, be it by a conflict, doesn't go on because something is refused, and
+        # doesn't read what is meant for later.
+        down = live is not None and plan.scale is not None and plan.scale < live["spec"].get("replicas", 1)
+        if down:
+            self._scale(observed, plan)
         for built in plan.apply:
             self._store.put(built["kind"], self._cluster.apply(built))
+        if not down:
+            self._scale(observed, plan)
+
+    def _scale(self, observed: Observed, plan: Plan) -> None:
         if plan.scale is not None:
             metadata = observed.pipeline.metadata
             self._cluster.scale(metadata.namespace, names.worker(observed.pipeline), plan.scale)

@@ -40,11 +40,14 @@ class Silence:
             self._problem = None
             self._seconds = self._until = 0.0
 
-    def failed(self, problem: Problem) -> None:
-        """It doesn't answer."""
+    def failed(self, problem: Problem) -> Problem:
+        """It doesn't answer. Returns what is to be told."""
         with self._lock:
-            self._problem = problem
+            # Of several brokers now this one, now that one is complained of: what is told stays, while it is true.
+            if self._problem is None or self._problem.reason != problem.reason:
+                self._problem = problem
             # Those that had asked before anybody knew say the same once more.
             if self._clock() >= self._until:
                 self._seconds = min(max(2 * self._seconds, _FIRST_SECONDS), _LONGEST_SECONDS)
                 self._until = self._clock() + self._seconds
+            return self._problem

@@ -1,13 +1,20 @@
 """How far a consumer group is, as the operator reads it from a real Kafka."""
 
-import pytest
-from confluent_kafka import Consumer, TopicPartition
+from collections.abc import Iterable
 
-from embedding_operator.brokers import Brokers, Client, Wanted
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from embedding_operator import kafka_requests
+from embedding_operator.brokers import Brokers, BrokersError, Client, Wanted
+from embedding_operator.kafka_requests import Offsets
+from embedding_operator.observed import Topic
 from embedding_service.contract.kafka import Connection
 from kafka_broker import KafkaBroker
 from kafka_helpers import Record, create_topics, delete_topics, produce
 from manual_clock import Clock
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +83,45 @@ def test_a_group_that_is_set_back_by_hand_is_noticed_within_a_minute(
     assert lag(client, wanted) == 2
 
 
+def test_a_topic_whose_brokers_hang_is_that_pipelines_trouble_and_no_others(
+    kafka: KafkaBroker, client: Client, wanted: Wanted, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Wanted(f"{unique}-other", f"{unique}-o", f"{unique}-d", f"{unique}-g", from_earliest=True)
+    create_topics(kafka.bootstrap_servers, [other.input], partitions=2)
+    answers = kafka_requests.offsets
+
+    # One node has no second one that could be lost.
+    def offsets(admin: AdminClient, there: Iterable[Topic]) -> dict[str, Offsets]:
+        topics = list(there)
+        if any(topic.name == wanted.input for topic in topics):
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return answers(admin, topics)
+
+    monkeypatch.setattr(kafka_requests, "offsets", offsets)
+    for _ in range(3):
+        with pytest.raises(BrokersError, match="answers, but not for the topics and the group of this pipeline"):
+            client.observe(wanted)
+        assert lag(client, other) == 0
+
+
+def test_a_cluster_that_hangs_is_asked_for_one_pipeline_and_remembered_for_the_others(
+    wanted: Wanted, clock: Clock
+) -> None:
+    with KafkaBroker(own=True) as broker:
+        client = Brokers(clock).client(Connection(bootstrap_servers=(broker.bootstrap_servers,)))
+        client.observe(wanted)
+        broker.pause()
+        clock.now += 60
+        for remembered in (False, True):
+            with pytest.raises(BrokersError) as raised:
+                client.observe(wanted)
+            assert raised.value.problem.reason == "BrokerUnreachable"
+            assert raised.value.remembered is remembered
+        broker.resume()
+        clock.now += 5
+        assert client.observe(wanted).cluster_id
+
+
 def test_topics_are_those_of_this_moment_and_dead_letters_are_counted(
     kafka: KafkaBroker, client: Client, wanted: Wanted
 ) -> None:
@@ -86,5 +132,6 @@ def test_topics_are_those_of_this_moment_and_dead_letters_are_counted(
     found = client.observe(wanted)
     assert (set(found.topics), found.dead_letters) == ({wanted.input, wanted.dead_letter}, 3)
     delete_topics(kafka.bootstrap_servers, [wanted.input])
-    found = client.observe(wanted)
-    assert (set(found.topics), found.progress) == ({wanted.dead_letter}, None)
+    # The brokers tell each other.
+    wait_until(lambda: set(client.observe(wanted).topics) == {wanted.dead_letter}, 30, "the topic is gone")
+    assert client.observe(wanted).progress is None

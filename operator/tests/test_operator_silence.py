@@ -70,3 +70,15 @@ def test_after_an_answer_all_may_ask_and_the_next_silence_begins_anew(silence: S
     ask_in_vain(silence)
     clock.now += 5
     assert silence.begin() is None
+
+
+def test_what_is_told_stays_while_it_is_the_same_trouble(silence: Silence, clock: Clock) -> None:
+    ask_in_vain(silence)
+    clock.now += 5
+    assert silence.begin() is None
+    assert silence.failed(Problem(PROBLEM.reason, "Kafka: the other broker doesn't answer either")) == PROBLEM
+    silence.asked()
+    clock.now += 10
+    assert silence.begin() is None
+    refused = Problem("AuthenticationFailed", "Kafka: wrong password")
+    assert silence.failed(refused) == refused

@@ -2,7 +2,8 @@
 
 import pytest
 from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
 from operator_objects import pipeline
 from operator_scene import Scene, answer
@@ -41,7 +42,6 @@ def test_a_dead_webhook_is_told_of_by_the_status_once_it_lasts(scene: Failing) -
 def test_a_write_that_failed_is_made_again_at_the_next_look_and_the_status_follows(scene: Failing) -> None:
     assert scene.retried(answer(500))
     assert scene.look(answer(500), after=10) == 10
-    assert scene.look(answer(500), after=10) == 10
     assert scene.told()[0] == "WriteFailed"
     scene.look(None, after=10)
     assert scene.cluster.applied == ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
@@ -53,6 +53,27 @@ def test_every_broken_answer_that_lasts_is_told(scene: Failing, status: int) -> 
     assert scene.retried(answer(status))
     scene.look(answer(status), after=10)
     assert scene.told()[0] == "WriteFailed"
+
+
+def test_a_webhook_that_hangs_until_nobody_waits_any_longer_is_told_too(scene: Failing) -> None:
+    hanging = ReadTimeoutError(HTTPConnectionPool("api"), "/", "read timed out")
+    assert scene.retried(hanging)
+    scene.look(hanging, after=30)
+    assert scene.told()[0] == "WriteFailed"
+    assert "it doesn't answer in time" in scene.told()[1]
+
+
+def test_what_is_broken_for_long_is_tried_less_often_so_that_it_holds_nobody_up(scene: Failing) -> None:
+    assert scene.retried(answer(500))
+    assert [scene.look(answer(500), after=seconds) for seconds in (10, 10, 20, 40, 60)] == [10, 20, 40, 60, 60]
+    assert scene.look(None, after=60) == 10
+
+
+def test_workers_that_may_no_longer_run_are_stopped_though_an_object_is_refused(scene: Failing) -> None:
+    scene.look()
+    scene.edit(pipeline(paused=True, worker={"podLabels": {"another": "template"}}))
+    scene.look(answer(422, "no valid template"))
+    assert scene.cluster.scaled == [0]
 
 
 @pytest.mark.parametrize("status", [400, 403, 422])
