@@ -81,7 +81,7 @@ def apply_all(pipelines: Pipelines) -> list[Pipeline]:
 
 def writes(log: AuditLog, namespace: str, start: int = 0) -> list[Request]:
     found = log.requests(start)
-    return [one for one in found if one.right.verb in WRITES and one.namespace in ("", namespace)]
+    return [one for one in found if one.right.verb in WRITES and one.namespace in ("", namespace, SYSTEM_NAMESPACE)]
 
 
 def resyncs(log: AuditLog, namespace: str, start: int = 0) -> int:

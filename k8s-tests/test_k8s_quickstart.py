@@ -49,5 +49,11 @@ def test_texts_of_kafkas_console_producer_come_out_as_the_models_vectors_and_kub
     row = shown(pipeline)
     assert (row["READY"], row["REPLICAS"], row["AVAILABLE"], row["LAG"]) == ("True", "1", "1", "0")
     assert pipeline.status["model"]["dimension"] == 384
+
+    pipeline.patch({"replicas": 0})
+    pipeline.wait("WorkersReady", "False", "ScaledToZero")
+    kafka_tool("kafka-console-producer", "--bootstrap-server", servers, "--topic", "text-messages", stdin=lines)
+    pipeline.until(lambda: shown(pipeline)["LAG"] == str(TEXTS), "kubectl shows another lag than the brokers have")
+    pipeline.wait("CaughtUp", "False", "Behind")
     pipeline.delete()
     delete_topics(servers, TOPICS)
