@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,9 @@ pytest_plugins = ["cluster_fixtures", "image_fixtures", "service_fixtures", "sta
 # In every name of this run, so that what it left in a given cluster can be told from what was there.
 RUN = uuid.uuid4().hex[:8]
 _numbers = itertools.count(1)
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would every process of these tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
