@@ -14,11 +14,12 @@ from testcluster.guard import command as testcluster
 from testcluster.guard import environment
 from testcluster.layout import Layout
 
-# What a cluster writes outside its own directories; what another one has mounted there is taken away before.
+# What a cluster writes outside its own directories. What another one has mounted there, or in its own, is taken away
+# before: it would vanish in the midst of a test when a pod over there ends.
 _HIDDEN = ("/run", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers")
 _INIT = f"""\
 ip link set lo up
-awk '{{ print $2 }}' /proc/self/mounts | grep --extended-regexp '^({"|".join(_HIDDEN)})/' | sort --reverse |
+awk '{{ print $2 }}' /proc/self/mounts | grep --extended-regexp "^({"|".join(_HIDDEN)}|$0)/" | sort --reverse |
     while read -r mount; do umount --lazy "$mount"; done
 for directory in {" ".join(_HIDDEN)}; do mkdir -p $directory; mount -t tmpfs tmpfs $directory; done
 echo ready
@@ -44,7 +45,10 @@ class OwnMachine:
     def __enter__(self) -> Self:
         namespaces = ("--net", "--mount", "--pid", "--ipc", "--fork", "--mount-proc", "--kill-child")
         self._init = subprocess.Popen(
-            ["unshare", *namespaces, "sh", "-c", _INIT], stdout=subprocess.PIPE, text=True, env=self._environment
+            ["unshare", *namespaces, "sh", "-c", _INIT, str(cache.directory().resolve())],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
         )
         assert self._init.stdout is not None
         assert self._init.stdout.readline() == "ready\n"
