@@ -49,6 +49,7 @@ OPERATOR = f"{RELEASE}-embedding-service-operator"
 INPUT = "texts"
 SETTINGS = OperatorSettings(worker_image="embedding-worker:none", http_port=18080)
 LIMIT_SECONDS = 900.0
+MOST_TIMES_KUBECTL = 3
 # The operator is at rest once it has written nothing for so long, and is then watched for so long.
 QUIET_SECONDS, REST_SECONDS = 15, 60
 CONFIG_MAPS_OF_KUBERNETES = 1
@@ -315,6 +316,14 @@ def report(rows: list[Object]) -> None:
     OUTPUT.write_text(json.dumps(result, indent=1), encoding="utf-8")
     print(yaml.safe_dump(rows, sort_keys=False))
     print(f"figures: {OUTPUT.relative_to(ROOT)}")
+    slow = [
+        f"{row['pipelines']} pipelines, {name}: {row[name]['ratio']}"
+        for row in rows
+        for name in ("topics_there", "topics_created")
+        if row[name]["ratio"] > MOST_TIMES_KUBECTL
+    ]
+    if slow:
+        sys.exit(f"over {MOST_TIMES_KUBECTL} times as long as kubectl for the same objects: {'; '.join(slow)}")
 
 
 if __name__ == "__main__":
