@@ -13,7 +13,14 @@ from kafka_broker import KafkaBroker
 from kafka_helpers import delete_topics, topic_names
 from kafka_source import KafkaUnavailable
 
-pytest_plugins = ["cluster_fixtures", "image_fixtures", "service_fixtures", "stage_times", "system_fixtures"]
+pytest_plugins = [
+    "cluster_fixtures",
+    "image_fixtures",
+    "manual_clock",
+    "service_fixtures",
+    "stage_times",
+    "system_fixtures",
+]
 
 # In every name of this run, so that what it left in a given cluster can be told from what was there.
 RUN = uuid.uuid4().hex[:8]

@@ -1,5 +1,7 @@
 """A clock for tests, whose time passes when told."""
 
+import pytest
+
 
 class Clock:
     """Seconds."""
@@ -11,3 +13,9 @@ class Clock:
     def __call__(self) -> float:
         """The time."""
         return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a test a clock of its own."""
+    return Clock()

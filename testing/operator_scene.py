@@ -12,6 +12,7 @@ from embedding_operator.observed import Kafka, Object
 from embedding_operator.reconcile import Reconciler
 from embedding_operator.store import Store
 from embedding_operator.topics import NewTopic
+from manual_clock import Clock
 from operator_objects import SETTINGS, kafka, topic
 
 KEY = ("search", "articles")
@@ -95,10 +96,10 @@ class Scene:
     """A pipeline that is looked at."""
 
     def __init__(self, given: EmbeddingPipeline) -> None:
-        self.cluster, self.brokers, self.store, self.now = FakeCluster(), FakeBrokers(), Store(), 0.0
+        self.cluster, self.brokers, self.store, self.clock = FakeCluster(), FakeBrokers(), Store(), Clock()
         self.edit(given)
         cluster, brokers = cast("Any", self.cluster), cast("Any", self.brokers)
-        self.reconciler = Reconciler(cluster, brokers, self.store, SETTINGS, lambda _: None, lambda: self.now)
+        self.reconciler = Reconciler(cluster, brokers, self.store, SETTINGS, lambda _: None, self.clock)
 
     def edit(self, given: EmbeddingPipeline) -> None:
         """Somebody writes the pipeline; its status stays."""
@@ -109,7 +110,7 @@ class Scene:
 
     def look(self, failure: Exception | None = None, after: float = 0.0) -> float | None:
         """Look after so many seconds; returns the seconds until the next look."""
-        self.now += after
+        self.clock.now += after
         self.cluster.failure = failure
         return self.reconciler.reconcile(KEY)
 

@@ -18,11 +18,6 @@ A, B = ("search", "a"), ("search", "b")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def queue(clock: Clock) -> Iterator[DueQueue]:
     queue = DueQueue(clock)
     yield queue

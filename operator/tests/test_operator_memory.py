@@ -24,11 +24,6 @@ MODEL = ModelStats(
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def memory(clock: Clock) -> Memory:
     return Memory(clock)
 

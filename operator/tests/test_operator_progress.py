@@ -20,11 +20,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def client(kafka: KafkaBroker, clock: Clock) -> Client:
     return Brokers(clock).client(Connection(bootstrap_servers=(kafka.bootstrap_servers,)))
 

@@ -10,11 +10,6 @@ PROBLEM = Problem("BrokerUnreachable", "Kafka: nobody answers")
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def silence(clock: Clock) -> Silence:
     return Silence(clock)
 
