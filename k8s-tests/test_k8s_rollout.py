@@ -65,7 +65,7 @@ def test_a_secret_that_was_changed_right_after_it_was_read_is_followed_within_th
     apply_secret(pipelines, "the-first-token")
     # Stopped, so that nothing but the resync has it looked at.
     pipeline = pipelines.apply("stopped", replicas=0, http={"tokenSecret": {"name": "http"}})
-    pipeline.wait("WorkersReady", "False", "ScaledToZero")
+    pipeline.until(lambda: pipeline.get("deployment") is not None, "no Deployment")
     for token in ("the-second-token", "the-third-token"):
         before = checksum(pipeline)
         apply_secret(pipelines, token)

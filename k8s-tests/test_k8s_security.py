@@ -244,7 +244,7 @@ def test_a_group_that_may_no_longer_be_read_in_is_named_and_the_workers_come_bac
     disallow(secured.servers, secured.user, acl)
 
     told = secured.pipeline.wait("Ready", "False", "AccessDenied")
-    assert f"missing ACL: expected READ on group '{secured.names.group}'" in told["message"]
+    assert f"missing ACL: expected READ on consumer group '{secured.names.group}'" in told["message"]
 
     allow(secured.servers, secured.user, acl)
     secured.pipeline.wait_until_ready()

@@ -137,9 +137,8 @@ def ended(pipeline: Pipeline) -> Termination:
 
 
 def missing(operation: str, kind: str, name: str) -> str:
-    return (
-        f"missing ACL: expected {operation} on {kind} '{name}' to be allowed to this user (docs/security.md lists all)"
-    )
+    resource = f"{'consumer group' if kind == 'group' else kind} '{name}'"
+    return f"missing ACL: expected {operation} on {resource} to be allowed to this user (docs/security.md lists all)"
 
 
 def test_the_documented_acls_are_enough(secured: Secured, worker_of: Callable[..., WorkerProcess]) -> None:

@@ -23,4 +23,4 @@ def access_denied(operation: str, resource: str) -> Termination:
 def reading_denied(error: KafkaError, topic: str, group: str) -> Termination:
     """What a consumer is refused, by its error."""
     is_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
-    return access_denied("READ", f"group '{group}'" if is_group else f"topic '{topic}'")
+    return access_denied("READ", f"consumer group '{group}'" if is_group else f"topic '{topic}'")
