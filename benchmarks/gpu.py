@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "testing"), str(ROOT / "operator"), str(ROOT / "servi
 
 from embedding_service.batching import pack  # noqa: E402 - needs the path above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
-from embedding_service.embedding import Embedder  # noqa: E402 - as above
+from embedding_service.embedding import Embedder, Preparation  # noqa: E402 - as above
 from embedding_service.encoders.protocol import Matrix  # noqa: E402 - as above
 from embedding_service.encoders.pytorch import PyTorchEncoder  # noqa: E402 - as above
 from embedding_service.encoders.weights import find_weights  # noqa: E402 - as above
@@ -207,15 +207,14 @@ def _worker_row(path: str, texts: list[str], tokens: int) -> dict[str, Any]:
     found = {}
     for budget in (BUDGETS[0], BUDGETS[2]):
         embedder = Embedder(encoder, budget, lambda _: None)
-
-        found[str(budget)] = _rates(partial(_embed, embedder, messages), len(texts), tokens)
+        found[str(budget)] = _rates(partial(_embed, Preparation(encoder), embedder, messages), len(texts), tokens)
         print(f"worker's Embedder, float32, budget {budget}: {found[str(budget)]['messages_per_second']:,.0f} msgs/s")
     return {"worker": found}
 
 
-def _embed(embedder: Embedder, messages: list[TextMessage]) -> None:
+def _embed(preparation: Preparation, embedder: Embedder, messages: list[TextMessage]) -> None:
     for start in range(0, len(messages), WINDOW):
-        outcomes = embedder.embed(messages[start : start + WINDOW])
+        outcomes = embedder.embed(preparation.prepare(messages[start : start + WINDOW]))
         assert all(isinstance(outcome, Embedded) for outcome in outcomes)
 
 

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Word pieces of natural text are about this long; longer text than the model takes costs nothing more.
-_CHARACTERS_PER_TOKEN = 4
 # What a text costs besides its length: special tokens, Kafka, JSON.
-_BASE_TOKENS = 8
+BASE_TOKENS = 8
 
 
 def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -20,24 +18,15 @@ def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     Every index stands in exactly one batch; a text longer than the budget stands alone. Longest first, so that the
     largest allocation comes first.
     """
+    sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
+    order = np.argsort(-sizes, kind="stable")
     batches: list[list[int]] = []
-    batch: list[int] = []
-    longest = 0
-    for index in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        if batch and longest * (len(batch) + 1) > max_batch_tokens:
-            batches.append(batch)
-            batch = []
-        if not batch:
-            longest = max(lengths[index], 1)
-        batch.append(index)
-    if batch:
-        batches.append(batch)
+    start = 0
+    while start < len(order):
+        size = max(1, max_batch_tokens // int(sizes[order[start]]))
+        batches.append(order[start : start + size].tolist())
+        start += size
     return batches
-
-
-def text_cost(characters: int, max_length: int) -> int:
-    """Estimated tokens of a text of so many characters, cut at ``max_length`` tokens."""
-    return _BASE_TOKENS + min(characters // _CHARACTERS_PER_TOKEN, max_length)
 
 
 def window_count(costs: Sequence[int], max_cost: float) -> int:

@@ -1,4 +1,4 @@
-"""A window of messages through the model: measure, pack, encode, and what to do when that fails.
+"""Messages through the model: tokenise, pack, encode, and what to do when that fails.
 
 Knows nothing of Kafka. A batch that fails is halved until the message at fault stands alone; memory that runs out
 halves the token budget and tries again.
@@ -14,7 +14,16 @@ from embedding_service.batching import pack
 from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Tokenized
-from embedding_service.records import Embedded, Outcome, Parsed, Rejection, TextMessage
+from embedding_service.records import (
+    Embedded,
+    InputRecord,
+    Outcome,
+    Parsed,
+    Rejection,
+    TextMessage,
+    Tombstone,
+    Vector,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +37,47 @@ class BatchReport:
     padded_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizedMessage:
+    """A text to embed, in tokens."""
+
+    message: TextMessage
+    text: Tokenized
+
+    @property
+    def record(self) -> InputRecord:
+        """The record that the text came in."""
+        return self.message.record
+
+
+Prepared = TokenizedMessage | Tombstone | Rejection
+
+
+class Preparation:
+    """Tokenises. Used by one thread."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    def prepare(self, items: Sequence[Parsed]) -> list[Prepared]:
+        """The same items in their order, texts as tokens; those that the tokenizer can't take as rejections."""
+        tokenized = iter(self._tokenize([item for item in items if isinstance(item, TextMessage)]))
+        return [next(tokenized) if isinstance(item, TextMessage) else item for item in items]
+
+    def _tokenize(self, messages: Sequence[TextMessage]) -> list[TokenizedMessage | Rejection]:
+        if not messages:
+            return []
+        try:
+            texts = self._encoder.tokenize([message.text for message in messages])
+        except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything at a text; the text is isolated
+            if len(messages) == 1:
+                _check_works(lambda: self._encoder.tokenize(["warm-up"]), "tokenizer", error)
+                return [_failed(messages[0], error)]
+            half = len(messages) // 2
+            return self._tokenize(messages[:half]) + self._tokenize(messages[half:])
+        return [TokenizedMessage(message, text) for message, text in zip(messages, texts, strict=True)]
+
+
 class Embedder:
     """Embeds windows with one encoder. Used by one thread."""
 
@@ -35,42 +85,28 @@ class Embedder:
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._on_batch = on_batch
+        # Made now: later another thread tokenises.
+        self._harmless = encoder.tokenize(["warm-up"])
 
     @property
     def max_batch_tokens(self) -> int:
         """Padded tokens of a batch; shrinks when memory runs out."""
         return self._max_batch_tokens
 
-    def embed(self, window: Sequence[Parsed]) -> list[Outcome]:
+    def embed(self, window: Sequence[Prepared]) -> list[Outcome]:
         """Outcomes in the window's order. Raises ``Termination(OUT_OF_MEMORY)`` where one text alone is too much."""
-        outcomes: list[Outcome | None] = [None if isinstance(item, TextMessage) else item for item in window]
-        texts = {index: item for index, item in enumerate(window) if isinstance(item, TextMessage)}
-        if texts:
-            places = list(texts)
-            messages = list(texts.values())
-            for place, outcome in zip(places, self._embed_texts(messages), strict=True):
-                outcomes[place] = outcome
-        return [outcome for outcome in outcomes if outcome is not None]
+        embedded = iter(self._embed([item for item in window if isinstance(item, TokenizedMessage)]))
+        return [next(embedded) if isinstance(item, TokenizedMessage) else item for item in window]
 
-    def _embed_texts(self, messages: list[TextMessage]) -> list[Outcome]:
-        try:
-            tokenized = self._encoder.tokenize([message.text for message in messages])
-        except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything at a text; the text is isolated
-            if len(messages) == 1:
-                return [self._failed(messages[0], error)]
-            half = len(messages) // 2
-            return self._embed_texts(messages[:half]) + self._embed_texts(messages[half:])
-        return self._embed_tokenized(messages, tokenized)
-
-    def _embed_tokenized(self, messages: list[TextMessage], texts: list[Tokenized]) -> list[Outcome]:
-        lengths = [text.length for text in texts]
+    def _embed(self, messages: list[TokenizedMessage]) -> list[Outcome]:
+        lengths = [one.text.length for one in messages]
         outcomes: dict[int, Outcome] = {}
         # Last in, first out: what a failure puts back comes next.
         batches = pack(lengths, self._max_batch_tokens)[::-1]
         while batches:
             batch = batches.pop()
             try:
-                vectors = self._encoder.encode([texts[index] for index in batch])
+                vectors = self._encoder.encode([messages[index].text for index in batch])
             except EncoderOutOfMemory as error:
                 batches.extend(self._smaller(batch, lengths, error))
                 continue
@@ -78,28 +114,15 @@ class Embedder:
                 if len(batch) > 1:
                     batches.extend((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
                 else:
-                    outcomes[batch[0]] = self._failed(messages[batch[0]], error)
+                    _check_works(lambda: self._encoder.encode(self._harmless), "model", error)
+                    outcomes[batch[0]] = _failed(messages[batch[0]].message, error)
                 continue
-            for index, vector in zip(batch, vectors, strict=True):
-                outcomes[index] = _outcome(messages[index], vector, truncated=texts[index].truncated)
+            finite = np.isfinite(vectors).all(axis=1)
+            for index, vector, is_finite in zip(batch, vectors, finite, strict=True):
+                outcomes[index] = _outcome(messages[index], vector, is_finite=bool(is_finite))
             longest = max(lengths[index] for index in batch)
             self._on_batch(BatchReport(len(batch), sum(lengths[index] for index in batch), longest * len(batch)))
         return [outcomes[index] for index in range(len(messages))]
-
-    def _failed(self, message: TextMessage, error: Exception) -> Rejection:
-        """What becomes of a text that fails alone, where the model can take another."""
-        self._check_encoder(error)
-        cause = f"{type(error).__name__}: {error}"[:1000]
-        return Rejection(message.record, Stage.EMBED, DeadLetterReason.ENCODING_FAILED, cause)
-
-    def _check_encoder(self, error: Exception) -> None:
-        """Tell a text that the model can't take from a model that can't take any (a lost GPU, for instance)."""
-        try:
-            self._encoder.encode(self._encoder.tokenize(["warm-up"]))
-        except Exception:  # noqa: BLE001 - whatever it is, the model is at fault and not the text
-            raise Termination(
-                TerminationReason.CRASHED, f"the model fails at every text: {type(error).__name__}: {error}"
-            ) from error
 
     def _smaller(self, batch: list[int], lengths: list[int], error: EncoderOutOfMemory) -> list[list[int]]:
         """The batch repacked under half of its own tokens, or under the budget where that has shrunk meanwhile."""
@@ -117,9 +140,25 @@ class Embedder:
         return [[batch[position] for position in part] for part in packed[::-1]]
 
 
-def _outcome(message: TextMessage, vector: np.ndarray, *, truncated: bool) -> Outcome:
-    if not np.isfinite(vector).all():
-        return Rejection(
-            message.record, Stage.EMBED, DeadLetterReason.VECTOR_NOT_FINITE, "the model's vector isn't finite"
-        )
-    return Embedded(message, vector, truncated)
+def _outcome(embedded: TokenizedMessage, vector: Vector, *, is_finite: bool) -> Outcome:
+    if is_finite:
+        return Embedded(embedded.message, vector, embedded.text.truncated)
+    return Rejection(
+        embedded.record, Stage.EMBED, DeadLetterReason.VECTOR_NOT_FINITE, "the model's vector isn't finite"
+    )
+
+
+def _failed(message: TextMessage, error: Exception) -> Rejection:
+    """What becomes of a text that fails alone."""
+    cause = f"{type(error).__name__}: {error}"[:1000]
+    return Rejection(message.record, Stage.EMBED, DeadLetterReason.ENCODING_FAILED, cause)
+
+
+def _check_works(attempt: Callable[[], object], what: str, error: Exception) -> None:
+    """Tell a text that can't be taken from a model that can't take any (a lost GPU, for instance)."""
+    try:
+        attempt()
+    except Exception:  # noqa: BLE001 - whatever it is, the model is at fault and not the text
+        raise Termination(
+            TerminationReason.CRASHED, f"the {what} fails at every text: {type(error).__name__}: {error}"
+        ) from error

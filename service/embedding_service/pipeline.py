@@ -13,10 +13,19 @@ from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import Target
-from embedding_service.embedding import BatchReport, Embedder
+from embedding_service.embedding import BatchReport, Embedder, Preparation
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.metrics import Metrics
-from embedding_service.stages import OUTBOX_WINDOWS, DeliveryStage, Failure, Heartbeat, Inbox, ModelStage, Outbox
+from embedding_service.stages import (
+    OUTBOX_WINDOWS,
+    DeliveryStage,
+    Failure,
+    Heartbeat,
+    Inbox,
+    ModelStage,
+    Outbox,
+    TokenizeStage,
+)
 from embedding_service.topics import Partitions, TopicCheck
 
 logger = logging.getLogger(__name__)
@@ -31,7 +40,7 @@ class Pipeline(threading.Thread):
         self._model = model
         self.metrics = metrics
         self._stop_requested = threading.Event()
-        self._stages: tuple[ModelStage, DeliveryStage] | None = None
+        self._stages: tuple[TokenizeStage, ModelStage, DeliveryStage] | None = None
         self._loop: ConsumerLoop | None = None
         self._offsets = OffsetTracker()
         self.failure = Failure()
@@ -88,15 +97,16 @@ class Pipeline(threading.Thread):
 
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
+        tokenizer = TokenizeStage(inbox, Preparation(self._model.encoder), self.metrics, self.failure)
         model = self._model_stage(inbox, outbox)
         config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
         producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)
-        self._stages = (model, delivery)
-        model.start()
-        delivery.start()
+        self._stages = (tokenizer, model, delivery)
+        for stage in self._stages:
+            stage.start()
         try:
             self._loop.run(self._stop_requested)
         except BaseException as error:
@@ -105,6 +115,7 @@ class Pipeline(threading.Thread):
             raise
         finally:
             inbox.close()
+            tokenizer.join()
             model.join()
             delivery.close()
             delivery.join()
@@ -124,7 +135,6 @@ class Pipeline(threading.Thread):
             # Half of what may be in flight is in the model, half is read meanwhile.
             max_window=max(1, engine.max_in_flight // 2),
             window_seconds=engine.window_seconds,
-            max_length=encoder.max_length,
             heartbeat=heartbeat,
             metrics=self.metrics,
             failure=self.failure,

@@ -10,17 +10,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
-from embedding_service.batching import Pace, text_cost, window_count
+from embedding_service.batching import BASE_TOKENS, Pace, window_count
 from embedding_service.delivery.protocol import Delivery
-from embedding_service.embedding import Embedder
+from embedding_service.embedding import Embedder, Preparation, Prepared, TokenizedMessage
 from embedding_service.metrics import Metrics
-from embedding_service.records import InputRecord, Outcome, Parsed, TextMessage
+from embedding_service.records import InputRecord, Outcome, Parsed
 
 _IDLE_SECONDS = 0.5
 _ACKNOWLEDGEMENT_SECONDS = 0.005
 # So that neither the model nor the delivery waits for the other.
 OUTBOX_WINDOWS = 2
+
+# Few enough that the first of a backlog reach the model soon, and that the tokenizer's cores share them.
+_CHUNK = 128
 
 Outbox = queue.Queue[list[Outcome]]
 
@@ -60,45 +64,131 @@ class Heartbeat:
         return time.monotonic() - self._last
 
 
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A message that waits for the model, and what the tokenizer has made of it."""
+
+    parsed: Parsed
+    prepared: Prepared | None = None
+
+
 class Inbox:
-    """Messages admitted and not yet in the model, in the order consumed."""
+    """Messages admitted and not yet in the model, in the order consumed.
+
+    What is being tokenised stands here, too: messages are dropped from the newest of a partition to the oldest that
+    isn't in the model, without a gap.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._items: deque[Parsed] = deque()
+        self._items: deque[Waiting] = deque()
+        self._unprepared: deque[Waiting] = deque()
         self._closed = False
 
     def put(self, items: Iterable[Parsed]) -> None:
         """Append; never blocks, since the consumer admits only what there is room for."""
         with self._changed:
-            self._items.extend(items)
-            self._changed.notify()
+            waiting = [Waiting(item) for item in items]
+            self._items.extend(waiting)
+            self._unprepared.extend(waiting)
+            self._changed.notify_all()
 
-    def take(self, max_messages: int, fit: Callable[[Sequence[Parsed]], int], timeout: float) -> list[Parsed]:
+    def take_unprepared(self, max_messages: int, timeout: float) -> list[Waiting]:
+        """Up to ``max_messages`` to prepare, which go on waiting here; empty after ``timeout`` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._unprepared or self._closed, timeout)
+            return [self._unprepared.popleft() for _ in range(min(max_messages, len(self._unprepared)))]
+
+    def prepare(self, items: Sequence[Waiting], prepared: Sequence[Prepared]) -> None:
+        """Those are ready for the model."""
+        with self._changed:
+            for item, ready in zip(items, prepared, strict=True):
+                item.prepared = ready
+            self._changed.notify_all()
+
+    def take(self, max_messages: int, fit: Callable[[Sequence[Prepared]], int], timeout: float) -> list[Prepared]:
         """Up to ``max_messages`` from the front, as many of them as ``fit`` says; empty after ``timeout`` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._closed, timeout)
-            first = list(itertools.islice(self._items, max_messages))
-            return [self._items.popleft() for _ in range(fit(first))]
+            self._changed.wait_for(lambda: self._ready(1) or (self._closed and not self._items), timeout)
+            window = self._ready(max_messages)
+            window = window[: fit(window)]
+            for _ in window:
+                self._items.popleft()
+            return window
 
     def drop(self, partitions: Collection[int]) -> list[InputRecord]:
         """Remove what is of these partitions; return its records."""
         with self._changed:
-            dropped = [item.record for item in self._items if item.record.partition in partitions]
-            self._items = deque(item for item in self._items if item.record.partition not in partitions)
+            dropped = [item.parsed.record for item in self._items if item.parsed.record.partition in partitions]
+            self._items = _without(partitions, self._items)
+            self._unprepared = _without(partitions, self._unprepared)
             return dropped
 
     def close(self) -> None:
-        """No more will come: ``take`` no longer waits."""
+        """No more will come: nobody waits any longer."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def all_prepared(self) -> bool:
+        """Closed, and nothing left to prepare."""
+        with self._changed:
+            return self._closed and not self._unprepared
 
     @property
     def closed(self) -> bool:
         """Closed, and everything taken."""
         with self._changed:
             return self._closed and not self._items
+
+    def _ready(self, max_messages: int) -> list[Prepared]:
+        """The first ones, as far as they are prepared."""
+        ready = []
+        for item in itertools.islice(self._items, max_messages):
+            if item.prepared is None:
+                break
+            ready.append(item.prepared)
+        return ready
+
+
+def _without(partitions: Collection[int], items: Iterable[Waiting]) -> deque[Waiting]:
+    return deque(item for item in items if item.parsed.record.partition not in partitions)
+
+
+class TokenizeStage(threading.Thread):
+    """Takes what was admitted, and hands texts on as tokens while the model is busy with those before."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        preparation: Preparation,
+        metrics: Metrics,
+        failure: Failure,
+    ) -> None:
+        super().__init__(name="tokenizer", daemon=True)
+        self.heartbeat = Heartbeat()
+        self._inbox = inbox
+        self._preparation = preparation
+        self._metrics = metrics
+        self._failure = failure
+
+    def run(self) -> None:
+        """Until the inbox is closed and empty, or a stage has failed."""
+        try:
+            while not self._inbox.all_prepared and not self._failure.occurred():
+                self.heartbeat.beat()
+                chunk = self._inbox.take_unprepared(_CHUNK, _IDLE_SECONDS)
+                if chunk:
+                    self._prepare(chunk)
+        except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
+            self._failure.set(error)
+
+    def _prepare(self, chunk: list[Waiting]) -> None:
+        started = time.monotonic()
+        prepared = self._preparation.prepare([item.parsed for item in chunk])
+        self._inbox.prepare(chunk, prepared)
+        self._metrics.stage_seconds.labels("tokenize").observe(time.monotonic() - started)
 
 
 class ModelStage(threading.Thread):
@@ -112,7 +202,6 @@ class ModelStage(threading.Thread):
         *,
         max_window: int,
         window_seconds: float,
-        max_length: int,
         heartbeat: Heartbeat,
         metrics: Metrics,
         failure: Failure,
@@ -123,7 +212,6 @@ class ModelStage(threading.Thread):
         self._outbox = outbox
         self._embedder = embedder
         self._max_window = max_window
-        self._max_length = max_length
         self._pace = Pace(window_seconds)
         self._metrics = metrics
         self._failure = failure
@@ -139,7 +227,7 @@ class ModelStage(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
             self._failure.set(error)
 
-    def _embed(self, window: list[Parsed]) -> None:
+    def _embed(self, window: list[Prepared]) -> None:
         # Counted here, since what waits before the model may be dropped and consumed again.
         self._metrics.consumed.inc(len(window))
         started = time.monotonic()
@@ -158,11 +246,11 @@ class ModelStage(threading.Thread):
                 continue
             return
 
-    def _fit(self, items: Sequence[Parsed]) -> int:
+    def _fit(self, items: Sequence[Prepared]) -> int:
         return window_count(self._costs(items), self._pace.max_cost)
 
-    def _costs(self, items: Sequence[Parsed]) -> list[int]:
-        return [text_cost(len(item.text), self._max_length) if isinstance(item, TextMessage) else 0 for item in items]
+    def _costs(self, items: Sequence[Prepared]) -> list[int]:
+        return [BASE_TOKENS + item.text.length if isinstance(item, TokenizedMessage) else 0 for item in items]
 
 
 class DeliveryStage(threading.Thread):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_service.batching import Pace, pack, text_cost, window_count
+from embedding_service.batching import Pace, pack, window_count
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=300)
 
@@ -42,10 +42,6 @@ def test_short_texts_share_a_batch_and_a_long_one_does_not_pad_them() -> None:
 )
 def test_a_window_takes(costs: list[int], budget: float, count: int) -> None:
     assert window_count(costs, budget) == count
-
-
-def test_text_beyond_the_models_length_costs_nothing_more() -> None:
-    assert text_cost(100_000, 256) == text_cost(2_000_000, 256)
 
 
 def test_the_first_window_is_small_and_its_measure_replaces_the_guess() -> None:

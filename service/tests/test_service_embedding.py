@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
-from embedding_service.embedding import BatchReport, Embedder
-from embedding_service.encoders.protocol import EncoderOutOfMemory, Matrix, Tokenized
-from embedding_service.records import Embedded, InputRecord, Parsed, Rejection, TextMessage, Tombstone, parse
+from embedding_service.embedding import BatchReport, Embedder, Preparation
+from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Matrix, Tokenized
+from embedding_service.records import Embedded, InputRecord, Outcome, Parsed, Rejection, TextMessage, Tombstone, parse
 
 
 class WordEncoder:
@@ -39,6 +39,15 @@ def message(text: str, offset: int = 0) -> Parsed:
     return parse(InputRecord("t", 0, offset, None, b'{"text": "%s"}' % text.encode(), [], 0.0))
 
 
+def embed(
+    encoder: Encoder,
+    budget: int,
+    window: Sequence[Parsed],
+    on_batch: Callable[[BatchReport], None] = lambda _report: None,
+) -> list[Outcome]:
+    return Embedder(encoder, budget, on_batch).embed(Preparation(encoder).prepare(window))
+
+
 def fail_at(word: str, error: Exception) -> Callable[[Sequence[str]], None]:
     def fault(texts: Sequence[str]) -> None:
         if any(word in text for text in texts):
@@ -49,7 +58,7 @@ def fail_at(word: str, error: Exception) -> Callable[[Sequence[str]], None]:
 
 def test_outcomes_keep_the_order_of_the_window_whatever_its_lengths() -> None:
     window = [message("b b b"), Tombstone(InputRecord("t", 0, 1, None, None, [], 0.0)), message("a"), message("c c")]
-    outcomes = Embedder(WordEncoder(), 3, lambda _report: None).embed(window)
+    outcomes = embed(WordEncoder(), 3, window)
     assert [type(outcome) for outcome in outcomes] == [Embedded, Tombstone, Embedded, Embedded]
     assert [outcome.vector.tolist() for outcome in outcomes if isinstance(outcome, Embedded)] == [
         [3, ord("b")],
@@ -60,23 +69,22 @@ def test_outcomes_keep_the_order_of_the_window_whatever_its_lengths() -> None:
 
 def test_an_empty_window_and_one_without_texts_need_no_model() -> None:
     encoder = WordEncoder()
-    embedder = Embedder(encoder, 3, lambda _report: None)
     rejection = message('", "id": true, "x": "')
-    assert embedder.embed([]) == []
-    assert embedder.embed([rejection]) == [rejection]
+    assert embed(encoder, 3, []) == []
+    assert embed(encoder, 3, [rejection]) == [rejection]
     assert isinstance(rejection, Rejection)
     assert encoder.batches == []
 
 
 def test_a_text_longer_than_the_models_length_is_marked_truncated() -> None:
-    outcomes = Embedder(WordEncoder(), 100, lambda _report: None).embed([message("a " * 8), message("a " * 9)])
+    outcomes = embed(WordEncoder(), 100, [message("a " * 8), message("a " * 9)])
     assert [outcome.truncated for outcome in outcomes if isinstance(outcome, Embedded)] == [False, True]
 
 
 def test_the_text_that_the_model_cannot_take_is_dead_lettered_and_the_rest_go_on() -> None:
     encoder = WordEncoder(fail_at("poison", ValueError("no")))
     window = [message(text, index) for index, text in enumerate(["a", "b", "poison", "c", "d"])]
-    outcomes = Embedder(encoder, 100, lambda _report: None).embed(window)
+    outcomes = embed(encoder, 100, window)
     assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Rejection, Embedded, Embedded]
     assert isinstance(outcomes[2], Rejection)
     assert outcomes[2].reason is DeadLetterReason.ENCODING_FAILED
@@ -90,14 +98,14 @@ def test_the_text_that_the_tokenizer_cannot_take_is_dead_lettered_and_the_rest_g
             return super().tokenize(texts)
 
     window = [message(text, index) for index, text in enumerate(["a", "b", "poison", "c"])]
-    outcomes = Embedder(Allergic(), 100, lambda _report: None).embed(window)
+    outcomes = embed(Allergic(), 100, window)
     assert [type(outcome) for outcome in outcomes] == [Embedded, Embedded, Rejection, Embedded]
 
 
 def test_a_model_that_fails_at_every_text_ends_the_process_instead_of_dead_lettering_the_topic() -> None:
     encoder = WordEncoder(fail_at("", RuntimeError("CUDA error: device-side assert")))
     with pytest.raises(Termination) as raised:
-        Embedder(encoder, 100, lambda _report: None).embed([message("a"), message("b")])
+        embed(encoder, 100, [message("a"), message("b")])
     assert raised.value.reason is TerminationReason.CRASHED
 
 
@@ -109,7 +117,7 @@ def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
     encoder = WordEncoder(fault)
     embedder = Embedder(encoder, 16, lambda _report: None)
     window = [message(word) for word in "abcdefgh"]
-    outcomes = embedder.embed(window)
+    outcomes = embedder.embed(Preparation(encoder).prepare(window))
     assert [outcome.message.text for outcome in outcomes if isinstance(outcome, Embedded)] == list("abcdefgh")
     assert embedder.max_batch_tokens == 2
     assert max(len(batch) for batch in encoder.batches) == 2
@@ -118,7 +126,7 @@ def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
 def test_a_single_text_that_does_not_fit_into_memory_ends_the_process() -> None:
     encoder = WordEncoder(fail_at("big", EncoderOutOfMemory("out of memory")))
     with pytest.raises(Termination) as raised:
-        Embedder(encoder, 16, lambda _report: None).embed([message("a"), message("big")])
+        embed(encoder, 16, [message("a"), message("big")])
     assert raised.value.reason is TerminationReason.OUT_OF_MEMORY
 
 
@@ -129,7 +137,7 @@ def test_a_vector_that_is_not_finite_is_dead_lettered() -> None:
             vectors[[index for index, text in enumerate(batch) if text.text == "nan"]] = np.nan
             return vectors
 
-    outcomes = Embedder(Broken(), 16, lambda _report: None).embed([message("a"), message("nan")])
+    outcomes = embed(Broken(), 16, [message("a"), message("nan")])
     assert isinstance(outcomes[0], Embedded)
     assert isinstance(outcomes[1], Rejection)
     assert outcomes[1].reason is DeadLetterReason.VECTOR_NOT_FINITE
@@ -137,7 +145,7 @@ def test_a_vector_that_is_not_finite_is_dead_lettered() -> None:
 
 def test_a_report_counts_tokens_with_and_without_padding() -> None:
     reports: list[BatchReport] = []
-    Embedder(WordEncoder(), 9, reports.append).embed([message("a a a"), message("a"), message("a a")])
+    embed(WordEncoder(), 9, [message("a a a"), message("a"), message("a a")], reports.append)
     assert reports == [BatchReport(messages=3, tokens=6, padded_tokens=9)]
 
 

@@ -8,6 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedTokenizerBase
 
+from embedding_service.encoders.protocol import Ids
 from embedding_service.encoders.tokenizing import Tokenizer
 
 # Of different lengths, one over most models' maximum, with what a model may treat in a way of its own.
@@ -34,10 +35,10 @@ class Padding:
             return None
         made = frozenset(theirs.keys() & _MADE_HERE)
         padding = cls(known.pad_token_id, made, {name: theirs[name] for name in theirs.keys() - made})
-        ours = padding([text.ids or [] for text in tokenizer(_PROBES)])
+        ours = padding([text.ids for text in tokenizer(_PROBES) if text.ids is not None])
         return padding if all(torch.equal(ours[name], theirs[name]) for name in made) else None
 
-    def __call__(self, rows: Sequence[list[int]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Ids]) -> dict[str, Any]:
         """The features of one batch."""
         longest = max(map(len, rows))
         ids = np.full((len(rows), longest), self._padding_id, dtype=np.int64)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedding_service.contract.fingerprint import EmbeddingContract
 
 Matrix = NDArray[np.float32]
+Ids = NDArray[np.int32]
 
 
 class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller handles with a smaller batch
@@ -25,13 +26,13 @@ class Tokenized:
     """
 
     text: str
-    ids: list[int] | None
+    ids: Ids | None
     length: int
     truncated: bool
 
 
 class Encoder(Protocol):
-    """Texts to vectors. Used by one thread at a time."""
+    """Texts to vectors. One thread at a time tokenises, and one, maybe another, encodes."""
 
     @property
     def dimension(self) -> int:

@@ -77,7 +77,7 @@ class PyTorchEncoder:
 
     @torch.inference_mode()
     def _of_ids(self, batch: Sequence[Tokenized], padding: Padding) -> Matrix:
-        features = batch_to_device(padding([text.ids or [] for text in batch]), self._model.device)
+        features = batch_to_device(padding([text.ids for text in batch if text.ids is not None]), self._model.device)
         vectors = self._model(features)["sentence_embedding"]
         if self._model.truncate_dim is not None:
             vectors = vectors[:, : self._model.truncate_dim]
