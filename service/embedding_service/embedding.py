@@ -117,7 +117,7 @@ class Embedder:
                     _check_works(lambda: self._encoder.encode(self._harmless), "model", error)
                     outcomes[batch[0]] = _failed(messages[batch[0]].message, error)
                 continue
-            finite = np.isfinite(vectors).all(axis=1)
+            finite = np.isfinite(np.abs(vectors).max(axis=1))
             for index, vector, is_finite in zip(batch, vectors, finite, strict=True):
                 outcomes[index] = _outcome(messages[index], vector, is_finite=bool(is_finite))
             longest = max(lengths[index] for index in batch)

@@ -1,0 +1,271 @@
+"""What the benchmark of the engine compares. Each runs the same texts, and says how long that took."""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+from sentence_transformers import SentenceTransformer
+
+from embedding_service.batching import pack
+from embedding_service.contract.settings import Settings
+from embedding_service.contract.stats import State
+from embedding_service.encoders.protocol import Encoder, LoadedModel, Matrix, Tokenized
+from embedding_service.metrics import Metrics
+from embedding_service.pipeline import Pipeline
+from embedding_service.records import Outcome
+from kafka_helpers import create_topics, delete_topics
+
+PARTITIONS = 4
+TIMEOUT_SECONDS = 600.0
+GROUP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A topic full of texts."""
+
+    bootstrap_servers: str
+    topic: str
+    messages: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Kafka to Kafka: seconds from the first message consumed to the last acknowledged, CPU seconds of each part."""
+
+    seconds: float
+    cpu_seconds: dict[str, float]
+
+
+class TimedEncoder:
+    """An encoder, and the CPU seconds that the calling thread spent in it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.dimension, self.max_length = encoder.dimension, encoder.max_length
+        self.seconds = 0.0
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """See ``Encoder``."""
+        started = time.thread_time()
+        tokenized = self._encoder.tokenize(texts)
+        self.seconds += time.thread_time() - started
+        return tokenized
+
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        """See ``Encoder``."""
+        started = time.thread_time()
+        vectors = self._encoder.encode(batch)
+        self.seconds += time.thread_time() - started
+        return vectors
+
+
+class WaitingEncoder:
+    """Stands in for a device that computes by itself: a batch takes a time, and none of the processor's."""
+
+    dimension = 384
+    max_length = 256
+
+    def __init__(self, seconds: float, texts: int, budget: int) -> None:
+        self.seconds = seconds
+        self._length = budget // texts
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """All of one length, so that batches are of one size."""
+        return [Tokenized(text, None, self._length, truncated=False) for text in texts]
+
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        """Wait."""
+        time.sleep(self.seconds)
+        return np.full((len(batch), self.dimension), 0.05, dtype=np.float32)
+
+
+class _Counting(Metrics):
+    """Tells when so many messages have been delivered."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__()
+        self._left = wanted
+        self.done = threading.Event()
+
+    def delivered(self, outcome: Outcome) -> None:
+        super().delivered(outcome)
+        self._left -= 1
+        if self._left == 0:
+            self.done.set()
+
+
+def ceiling(encoder: Encoder, texts: Sequence[str], budget: int) -> float:
+    """Seconds of the encoder alone: all texts tokenised at once, sorted all at once, with nothing around it."""
+    started = time.monotonic()
+    tokenized = encoder.tokenize(texts)
+    for batch in pack([text.length for text in tokenized], budget):
+        encoder.encode([tokenized[index] for index in batch])
+    return time.monotonic() - started
+
+
+@contextmanager
+def worker(stream: Stream, model: LoadedModel, metrics: Metrics) -> Iterator[tuple[Pipeline, str]]:
+    """Run the worker's loop on the stream, as a group of its own and into topics of its own; yields the output's."""
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    topics = [f"{name}-out", f"{name}-out-deadletter"]
+    create_topics(stream.bootstrap_servers, topics, partitions=PARTITIONS)
+    settings = Settings.model_validate(
+        {
+            "kafka": {
+                "bootstrap_servers": stream.bootstrap_servers,
+                "input_topic": stream.topic,
+                "output_topic": topics[0],
+                "consumer_group": name,
+            }
+        }
+    )
+    pipeline = Pipeline(settings, model, metrics)
+    pipeline.start()
+    try:
+        yield pipeline, topics[0]
+    finally:
+        pipeline.stop()
+        pipeline.join()
+        delete_topics(stream.bootstrap_servers, topics)
+
+
+def through_worker(stream: Stream, model: LoadedModel) -> Flow:
+    """All of the stream through the worker's loop, in this process with the model that is loaded."""
+    encoder = TimedEncoder(model.encoder)
+    metrics = _Counting(stream.messages)
+    with worker(stream, replace(model, encoder=encoder), metrics) as (pipeline, _):
+        deadline = time.monotonic() + GROUP_SECONDS
+        while not pipeline.in_flight:
+            if pipeline.failure.occurred() or time.monotonic() > deadline:
+                raise RuntimeError(f"nothing is consumed: {pipeline.failure.error}")
+            time.sleep(0.001)
+        started, before = time.monotonic(), _cpu_seconds()
+        encoder.seconds = 0.0
+        if not metrics.done.wait(TIMEOUT_SECONDS):
+            raise RuntimeError(f"not all came out: {pipeline.failure.error}")
+        seconds, after = time.monotonic() - started, _cpu_seconds()
+    spent = {name: after[name] - before.get(name, 0.0) for name in after}
+    spent["model"] -= encoder.seconds
+    return Flow(seconds, {name: spent[name] for name in ("consumer", "model", "delivery", "librdkafka")})
+
+
+def _cpu_seconds() -> dict[str, float]:
+    """CPU seconds so far, by name of the thread; all of librdkafka's together."""
+    named = {str(thread.native_id): thread.name for thread in threading.enumerate()}
+    found: dict[str, float] = {}
+    for task in Path("/proc/self/task").iterdir():
+        command = (task / "comm").read_text()
+        name = "librdkafka" if command.startswith("rdk:") else named.get(task.name, "others")
+        nanoseconds = int((task / "schedstat").read_text().split()[0])
+        found[name] = found.get(name, 0.0) + nanoseconds / 1e9
+    return found
+
+
+def bare_loop(stream: Stream, dimension: int) -> float:
+    """CPU seconds of the least that can be done: consume, parse, write, produce."""
+    vector = np.full(dimension, 0.05, dtype=np.float32)
+    with _topic(stream) as topic:
+        consumer, producer = _clients(stream)
+        started = time.process_time()
+        left = stream.messages
+        while left:
+            for message in consumer.consume(512, 1.0):
+                document = orjson.loads(message.value() or b"")
+                document["embedding"] = vector
+                value = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+                producer.produce(topic, value, key=message.key())
+                left -= 1
+            producer.poll(0)
+        producer.flush()
+        spent = time.process_time() - started
+        consumer.close()
+    return spent
+
+
+def naive_loop(stream: Stream, model: SentenceTransformer, messages: int) -> float:
+    """Seconds of the little service's loop: poll one, encode it, write it, for the first ``messages``."""
+    with _topic(stream) as topic:
+        consumer, producer = _clients(stream)
+        first = consumer.poll(GROUP_SECONDS)
+        started = time.monotonic()
+        for number in range(messages):
+            message = first if number == 0 else consumer.poll(1.0)
+            assert message is not None
+            document = json.loads(message.value() or b"")
+            vector = model.encode([document["text"]], show_progress_bar=False)[0]
+            output = document | {"embedding": vector.tolist(), "embedding_dimension": len(vector)}
+            producer.produce(topic, json.dumps(output).encode(), key=message.key())
+            producer.poll(0)
+        producer.flush()
+        spent = time.monotonic() - started
+        consumer.close()
+    return spent
+
+
+def encode_in_batches(model: SentenceTransformer, texts: Sequence[str]) -> float:
+    """Seconds of sentence-transformers' own ``encode`` in batches of 32, without Kafka."""
+    started = time.monotonic()
+    model.encode(list(texts), batch_size=32, show_progress_bar=False)
+    return time.monotonic() - started
+
+
+def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_second: float) -> list[float]:
+    """Seconds from ``produce`` to the output being read, of texts that are sent one by one."""
+    with _topic(stream) as topic, worker(replace(stream, topic=topic), model, Metrics()) as (pipeline, output):
+        reader = Consumer(_config(stream) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+        reader.assign([TopicPartition(output, partition, 0) for partition in range(PARTITIONS)])
+        producer = Producer(_config(stream) | {"linger.ms": 0})
+        deadline = time.monotonic() + GROUP_SECONDS
+        while pipeline.state is not State.RUNNING:
+            if pipeline.failure.occurred() or time.monotonic() > deadline:
+                raise RuntimeError(f"the worker isn't there: {pipeline.failure.error}")
+            time.sleep(0.01)
+        found = _sent_and_read(producer, reader, topic, texts, per_second)
+        reader.close()
+    return found
+
+
+def _sent_and_read(
+    producer: Producer, reader: Consumer, topic: str, texts: Sequence[str], per_second: float
+) -> list[float]:
+    sent: list[float] = []
+    found: list[float] = []
+    started = time.monotonic()
+    while len(found) < len(texts):
+        if len(sent) < len(texts) and time.monotonic() >= started + len(sent) / per_second:
+            sent.append(time.monotonic())
+            producer.produce(topic, orjson.dumps({"id": len(sent) - 1, "text": texts[len(sent) - 1]}))
+        producer.poll(0)
+        message = reader.poll(0.001)
+        if message is not None and message.error() is None:
+            found.append(time.monotonic() - sent[orjson.loads(message.value() or b"")["id"]])
+    return found
+
+
+@contextmanager
+def _topic(stream: Stream) -> Iterator[str]:
+    name = f"bench-{uuid.uuid4().hex[:8]}-bare"
+    create_topics(stream.bootstrap_servers, [name], partitions=PARTITIONS)
+    yield name
+    delete_topics(stream.bootstrap_servers, [name])
+
+
+def _config(stream: Stream) -> dict[str, str | int]:
+    return {"bootstrap.servers": stream.bootstrap_servers, "log_level": 0}
+
+
+def _clients(stream: Stream) -> tuple[Consumer, Producer]:
+    consumer = Consumer(
+        _config(stream) | {"group.id": f"bench-{uuid.uuid4().hex[:8]}", "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([stream.topic])
+    return consumer, Producer(_config(stream))

@@ -1,0 +1,59 @@
+"""Is anybody else using the processor? Figures of a disturbed round are worth nothing."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+# Of all cores: what the system itself and a shell or two take.
+_ALLOWED = 0.05
+_LOOK_SECONDS = 1.0
+_WAIT_SECONDS = 120.0
+_REPEATS = 3
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+T = TypeVar("T")
+
+
+def undisturbed(work: Callable[[], T], processes: Iterable[int] = ()) -> tuple[T, float]:
+    """What ``work`` returns, and the share of all cores that others than this process and ``processes`` used.
+
+    Waits until the machine is quiet, and repeats a disturbed run up to twice.
+    """
+    known = tuple(processes)
+    for last in range(_REPEATS, 0, -1):
+        _wait_until_quiet(known)
+        before, started = _others_seconds(known), time.monotonic()
+        result = work()
+        share = (_others_seconds(known) - before) / (time.monotonic() - started) / (os.cpu_count() or 1)
+        if share <= _ALLOWED or last == 1:
+            return result, share
+        print(f"  disturbed: others used {share:.0%} of the processor; once more", flush=True)
+    raise AssertionError
+
+
+def _wait_until_quiet(processes: tuple[int, ...]) -> None:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        before = _others_seconds(processes)
+        # A share is of a time.
+        time.sleep(_LOOK_SECONDS)
+        share = (_others_seconds(processes) - before) / _LOOK_SECONDS / (os.cpu_count() or 1)
+        if share <= _ALLOWED:
+            return
+        if time.monotonic() > deadline:
+            print(f"  not quiet: others use {share:.0%} of the processor (load {os.getloadavg()[0]:.1f})", flush=True)
+            return
+
+
+def _others_seconds(processes: tuple[int, ...]) -> float:
+    """CPU seconds of everybody else since the machine started, steal included: another guest disturbs as well."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    busy = (sum(fields) - fields[3] - fields[4]) / _TICKS
+    return busy - sum(_seconds(pid) for pid in (os.getpid(), *processes))
+
+
+def _seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
