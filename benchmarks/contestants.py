@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from embedding_service.batching import pack
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import Encoder, LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.protocol import Computation, Computed, Encoder, LoadedModel, Tokenized
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from embedding_service.records import Outcome
@@ -60,12 +60,12 @@ class TimedEncoder:
         self.seconds += time.thread_time() - started
         return tokenized
 
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
         """See ``Encoder``."""
         started = time.thread_time()
-        vectors = self._encoder.encode(batch)
+        computation = self._encoder.submit(batch)
         self.seconds += time.thread_time() - started
-        return vectors
+        return computation
 
 
 class WaitingEncoder:
@@ -82,10 +82,10 @@ class WaitingEncoder:
         """All of one length, so that batches are of one size."""
         return [Tokenized(text, None, self._length, truncated=False) for text in texts]
 
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+    def submit(self, batch: Sequence[Tokenized]) -> Computed:
         """Wait."""
         time.sleep(self.seconds)
-        return np.full((len(batch), self.dimension), 0.05, dtype=np.float32)
+        return Computed(np.full((len(batch), self.dimension), 0.05, dtype=np.float32))
 
 
 class _Counting(Metrics):
@@ -108,7 +108,7 @@ def ceiling(encoder: Encoder, texts: Sequence[str], budget: int) -> float:
     started = time.monotonic()
     tokenized = encoder.tokenize(texts)
     for batch in pack([text.length for text in tokenized], budget):
-        encoder.encode([tokenized[index] for index in batch])
+        encoder.submit([tokenized[index] for index in batch]).result()
     return time.monotonic() - started
 
 

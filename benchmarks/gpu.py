@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "testing"), str(ROOT / "operator"), str(ROOT / "servi
 
 from embedding_service.batching import pack  # noqa: E402 - needs the path above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
-from embedding_service.embedding import Embedder, Preparation  # noqa: E402 - as above
+from embedding_service.embedding import Embedder, Preparation, Window  # noqa: E402 - as above
 from embedding_service.encoders.protocol import Matrix  # noqa: E402 - as above
 from embedding_service.encoders.pytorch import PyTorchEncoder  # noqa: E402 - as above
 from embedding_service.encoders.weights import find_weights  # noqa: E402 - as above
@@ -206,7 +206,7 @@ def _worker_row(path: str, texts: list[str], tokens: int) -> dict[str, Any]:
     ]
     found = {}
     for budget in (BUDGETS[0], BUDGETS[2]):
-        embedder = Embedder(encoder, budget, lambda _: None)
+        embedder = Embedder(encoder, budget, lambda _: None, _check)
         found[str(budget)] = _rates(partial(_embed, Preparation(encoder), embedder, messages), len(texts), tokens)
         print(f"worker's Embedder, float32, budget {budget}: {found[str(budget)]['messages_per_second']:,.0f} msgs/s")
     return {"worker": found}
@@ -214,8 +214,12 @@ def _worker_row(path: str, texts: list[str], tokens: int) -> dict[str, Any]:
 
 def _embed(preparation: Preparation, embedder: Embedder, messages: list[TextMessage]) -> None:
     for start in range(0, len(messages), WINDOW):
-        outcomes = embedder.embed(preparation.prepare(messages[start : start + WINDOW]))
-        assert all(isinstance(outcome, Embedded) for outcome in outcomes)
+        embedder.start(preparation.prepare(messages[start : start + WINDOW]))
+    embedder.finish()
+
+
+def _check(window: Window) -> None:
+    assert all(isinstance(outcome, Embedded) for outcome in window.ordered())
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from embedding_service.contract.settings import ModelSettings, Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.protocol import Computation, LoadedModel, Tokenized
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
@@ -111,11 +111,11 @@ class Gate:
         self.open = threading.Event()
         self.entered = threading.Event()
 
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
         """See ``Encoder``."""
         self.entered.set()
         assert self.open.wait(STREAM_SECONDS)
-        return self._encoder.encode(batch)
+        return self._encoder.submit(batch)
 
 
 def text_value(identity: str, text: str) -> bytes:

@@ -22,10 +22,11 @@ from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.contract.settings import Settings
 from embedding_service.delivery.errors import ACCESS_DENIED, reading_denied
 from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.inbox import Inbox
 from embedding_service.messages import headers_of
 from embedding_service.metrics import Metrics
 from embedding_service.records import InputRecord, Parsed, Rejection, parse
-from embedding_service.stages import Failure, Heartbeat, Inbox
+from embedding_service.stages import Failure, Heartbeat
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ halves the token budget and tries again.
 """
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ import numpy as np
 from embedding_service.batching import pack
 from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
-from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Tokenized
+from embedding_service.encoders.protocol import Computation, Encoder, EncoderOutOfMemory, Tokenized
 from embedding_service.records import (
     Embedded,
     InputRecord,
@@ -78,13 +80,42 @@ class Preparation:
         return [TokenizedMessage(message, text) for message, text in zip(messages, texts, strict=True)]
 
 
-class Embedder:
-    """Embeds windows with one encoder. Used by one thread."""
+@dataclass(slots=True, eq=False)
+class Window:
+    """Messages that the model has begun with, at ``started`` (monotonic); ``outcomes`` go by index of ``texts``."""
 
-    def __init__(self, encoder: Encoder, max_batch_tokens: int, on_batch: Callable[[BatchReport], None]) -> None:
+    items: Sequence[Prepared]
+    texts: list[TokenizedMessage]
+    started: float
+    outcomes: dict[int, Outcome]
+
+    def ordered(self) -> list[Outcome]:
+        """What became of each message, once all is known."""
+        embedded = (self.outcomes[index] for index in range(len(self.texts)))
+        return [next(embedded) if isinstance(item, TokenizedMessage) else item for item in self.items]
+
+
+_Batch = tuple[Window, list[int]]
+
+
+class Embedder:
+    """Embeds windows with one encoder, one behind the other without a gap. Used by one thread."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        max_batch_tokens: int,
+        on_batch: Callable[[BatchReport], None],
+        on_window: Callable[[Window], None],
+    ) -> None:
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._on_batch = on_batch
+        self._on_window = on_window
+        self._windows: deque[Window] = deque()
+        # The next one last: what a failure puts back comes first.
+        self._todo: list[_Batch] = []
+        self._running: deque[tuple[_Batch, Computation]] = deque()
         # Made now: later another thread tokenises.
         self._harmless = encoder.tokenize(["warm-up"])
 
@@ -93,50 +124,84 @@ class Embedder:
         """Padded tokens of a batch; shrinks when memory runs out."""
         return self._max_batch_tokens
 
-    def embed(self, window: Sequence[Prepared]) -> list[Outcome]:
-        """Outcomes in the window's order. Raises ``Termination(OUT_OF_MEMORY)`` where one text alone is too much."""
-        embedded = iter(self._embed([item for item in window if isinstance(item, TokenizedMessage)]))
-        return [next(embedded) if isinstance(item, TokenizedMessage) else item for item in window]
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in the model."""
+        return not self._windows
 
-    def _embed(self, messages: list[TokenizedMessage]) -> list[Outcome]:
-        lengths = [one.text.length for one in messages]
-        outcomes: dict[int, Outcome] = {}
-        # Last in, first out: what a failure puts back comes next.
-        batches = pack(lengths, self._max_batch_tokens)[::-1]
-        while batches:
-            batch = batches.pop()
+    def start(self, items: Sequence[Prepared]) -> None:
+        """Give a window to the model, behind those that it still works at. Raises as ``finish`` does."""
+        texts = [item for item in items if isinstance(item, TokenizedMessage)]
+        window = Window(items, texts, time.monotonic(), {})
+        self._windows.append(window)
+        batches = pack([one.text.length for one in texts], self._max_batch_tokens)
+        self._todo.extend((window, batch) for batch in reversed(batches))
+        self._submit()
+
+    def finish(self) -> None:
+        """Wait for all. Raises ``Termination(OUT_OF_MEMORY)`` where one text alone is too much."""
+        while self._running:
+            self._settle()
+            self._submit()
+
+    def _submit(self) -> None:
+        while self._todo:
+            window, batch = self._todo.pop()
             try:
-                vectors = self._encoder.encode([messages[index].text for index in batch])
-            except EncoderOutOfMemory as error:
-                batches.extend(self._smaller(batch, lengths, error))
+                computation = self._encoder.submit([window.texts[index].text for index in batch])
+            except Exception as error:  # noqa: BLE001 - as in _settle
+                self._put_back(window, batch, error)
                 continue
-            except Exception as error:  # noqa: BLE001 - a model may raise anything at a text; the text is isolated
-                if len(batch) > 1:
-                    batches.extend((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
-                else:
-                    _check_works(lambda: self._encoder.encode(self._harmless), "model", error)
-                    outcomes[batch[0]] = _failed(messages[batch[0]].message, error)
-                continue
-            finite = np.isfinite(np.abs(vectors).max(axis=1))
-            for index, vector, is_finite in zip(batch, vectors, finite, strict=True):
-                outcomes[index] = _outcome(messages[index], vector, is_finite=bool(is_finite))
-            longest = max(lengths[index] for index in batch)
-            self._on_batch(BatchReport(len(batch), sum(lengths[index] for index in batch), longest * len(batch)))
-        return [outcomes[index] for index in range(len(messages))]
+            self._running.append(((window, batch), computation))
+            while self._running and self._running[0][1].done():
+                self._settle()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """What is whole; in the order of the messages, whichever window is through first."""
+        while self._windows and len(self._windows[0].outcomes) == len(self._windows[0].texts):
+            self._on_window(self._windows.popleft())
+
+    def _settle(self) -> None:
+        """Wait for the oldest batch, and take what became of it."""
+        (window, batch), computation = self._running.popleft()
+        try:
+            vectors = computation.result()
+        except Exception as error:  # noqa: BLE001 - a model may raise anything at a text; the text is isolated
+            self._put_back(window, batch, error)
+            return
+        finite = np.isfinite(np.abs(vectors).max(axis=1))
+        for index, vector, is_finite in zip(batch, vectors, finite, strict=True):
+            window.outcomes[index] = _outcome(window.texts[index], vector, is_finite=bool(is_finite))
+        lengths = [window.texts[index].text.length for index in batch]
+        self._on_batch(BatchReport(len(batch), sum(lengths), max(lengths) * len(batch)))
+        self._hand_on()
+
+    def _put_back(self, window: Window, batch: list[int], error: Exception) -> None:
+        """What failed together comes next, in parts; what failed alone is settled."""
+        if isinstance(error, EncoderOutOfMemory):
+            lengths = [window.texts[index].text.length for index in batch]
+            self._todo.extend((window, part) for part in self._smaller(batch, lengths, error))
+        elif len(batch) > 1:
+            half = len(batch) // 2
+            self._todo.extend([(window, batch[half:]), (window, batch[:half])])
+        else:
+            _check_works(lambda: self._encoder.submit(self._harmless).result(), "model", error)
+            window.outcomes[batch[0]] = _failed(window.texts[batch[0]].message, error)
 
     def _smaller(self, batch: list[int], lengths: list[int], error: EncoderOutOfMemory) -> list[list[int]]:
         """The batch repacked under half of its own tokens, or under the budget where that has shrunk meanwhile."""
         if len(batch) == 1:
             raise Termination(
                 TerminationReason.OUT_OF_MEMORY,
-                f"a single text of {lengths[batch[0]]} tokens doesn't fit into memory; expected more memory, a smaller "
+                f"a single text of {lengths[0]} tokens doesn't fit into memory; expected more memory, a smaller "
                 f"model or a smaller model.max_length: {error}",
             ) from error
-        tokens = max(lengths[index] for index in batch) * len(batch)
+        tokens = max(lengths) * len(batch)
         if tokens <= self._max_batch_tokens:
             self._max_batch_tokens = max(1, tokens // 2)
             logger.warning("out of memory: batches of at most %d tokens from now on: %s", self._max_batch_tokens, error)
-        packed = pack([lengths[index] for index in batch], self._max_batch_tokens)
+        packed = pack(lengths, self._max_batch_tokens)
         return [[batch[position] for position in part] for part in packed[::-1]]
 
 

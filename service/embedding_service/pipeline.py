@@ -13,15 +13,15 @@ from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import Target
-from embedding_service.embedding import BatchReport, Embedder, Preparation
+from embedding_service.embedding import Preparation
 from embedding_service.encoders.protocol import LoadedModel
+from embedding_service.inbox import Inbox
 from embedding_service.metrics import Metrics
 from embedding_service.stages import (
     OUTBOX_WINDOWS,
     DeliveryStage,
     Failure,
     Heartbeat,
-    Inbox,
     ModelStage,
     Outbox,
     TokenizeStage,
@@ -97,8 +97,9 @@ class Pipeline(threading.Thread):
 
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
-        tokenizer = TokenizeStage(inbox, Preparation(self._model.encoder), self.metrics, self.failure)
-        model = self._model_stage(inbox, outbox)
+        engine, encoder = self._settings.engine, self._model.encoder
+        tokenizer = TokenizeStage(inbox, Preparation(encoder), self.metrics, self.failure)
+        model = ModelStage(inbox, outbox, encoder, engine, self.metrics, self.failure)
         config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
         producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
@@ -119,26 +120,6 @@ class Pipeline(threading.Thread):
             model.join()
             delivery.close()
             delivery.join()
-
-    def _model_stage(self, inbox: Inbox, outbox: Outbox) -> ModelStage:
-        engine, encoder, heartbeat = self._settings.engine, self._model.encoder, Heartbeat()
-
-        def on_batch(report: BatchReport) -> None:
-            # A window of a slow model takes long; a batch shows that it moves.
-            heartbeat.beat()
-            self.metrics.batch(report)
-
-        return ModelStage(
-            inbox,
-            outbox,
-            Embedder(encoder, engine.max_batch_tokens, on_batch),
-            # Half of what may be in flight is in the model, half is read meanwhile.
-            max_window=max(1, engine.max_in_flight // 2),
-            window_seconds=engine.window_seconds,
-            heartbeat=heartbeat,
-            metrics=self.metrics,
-            failure=self.failure,
-        )
 
     def _output_target(self, partitions: Partitions) -> Target:
         return Target(

@@ -4,19 +4,19 @@ The inbox is bounded by what the consumer admits (messages in flight, in number 
 stage that fails stops the others; the first failure is the one that counts.
 """
 
-import itertools
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from embedding_service.batching import BASE_TOKENS, Pace, window_count
+from embedding_service.contract.settings import EngineSettings
 from embedding_service.delivery.protocol import Delivery
-from embedding_service.embedding import Embedder, Preparation, Prepared, TokenizedMessage
+from embedding_service.embedding import BatchReport, Embedder, Preparation, Prepared, TokenizedMessage, Window
+from embedding_service.encoders.protocol import Encoder
+from embedding_service.inbox import Inbox, Waiting
 from embedding_service.metrics import Metrics
-from embedding_service.records import InputRecord, Outcome, Parsed
+from embedding_service.records import Outcome
 
 _IDLE_SECONDS = 0.5
 _ACKNOWLEDGEMENT_SECONDS = 0.005
@@ -64,98 +64,6 @@ class Heartbeat:
         return time.monotonic() - self._last
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """A message that waits for the model, and what the tokenizer has made of it."""
-
-    parsed: Parsed
-    prepared: Prepared | None = None
-
-
-class Inbox:
-    """Messages admitted and not yet in the model, in the order consumed.
-
-    What is being tokenised stands here, too: messages are dropped from the newest of a partition to the oldest that
-    isn't in the model, without a gap.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._items: deque[Waiting] = deque()
-        self._unprepared: deque[Waiting] = deque()
-        self._closed = False
-
-    def put(self, items: Iterable[Parsed]) -> None:
-        """Append; never blocks, since the consumer admits only what there is room for."""
-        with self._changed:
-            waiting = [Waiting(item) for item in items]
-            self._items.extend(waiting)
-            self._unprepared.extend(waiting)
-            self._changed.notify_all()
-
-    def take_unprepared(self, max_messages: int, timeout: float) -> list[Waiting]:
-        """Up to ``max_messages`` to prepare, which go on waiting here; empty after ``timeout`` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._unprepared or self._closed, timeout)
-            return [self._unprepared.popleft() for _ in range(min(max_messages, len(self._unprepared)))]
-
-    def prepare(self, items: Sequence[Waiting], prepared: Sequence[Prepared]) -> None:
-        """Those are ready for the model."""
-        with self._changed:
-            for item, ready in zip(items, prepared, strict=True):
-                item.prepared = ready
-            self._changed.notify_all()
-
-    def take(self, max_messages: int, fit: Callable[[Sequence[Prepared]], int], timeout: float) -> list[Prepared]:
-        """Up to ``max_messages`` from the front, as many of them as ``fit`` says; empty after ``timeout`` seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready(1) or (self._closed and not self._items), timeout)
-            window = self._ready(max_messages)
-            window = window[: fit(window)]
-            for _ in window:
-                self._items.popleft()
-            return window
-
-    def drop(self, partitions: Collection[int]) -> list[InputRecord]:
-        """Remove what is of these partitions; return its records."""
-        with self._changed:
-            dropped = [item.parsed.record for item in self._items if item.parsed.record.partition in partitions]
-            self._items = _without(partitions, self._items)
-            self._unprepared = _without(partitions, self._unprepared)
-            return dropped
-
-    def close(self) -> None:
-        """No more will come: nobody waits any longer."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    @property
-    def all_prepared(self) -> bool:
-        """Closed, and nothing left to prepare."""
-        with self._changed:
-            return self._closed and not self._unprepared
-
-    @property
-    def closed(self) -> bool:
-        """Closed, and everything taken."""
-        with self._changed:
-            return self._closed and not self._items
-
-    def _ready(self, max_messages: int) -> list[Prepared]:
-        """The first ones, as far as they are prepared."""
-        ready = []
-        for item in itertools.islice(self._items, max_messages):
-            if item.prepared is None:
-                break
-            ready.append(item.prepared)
-        return ready
-
-
-def _without(partitions: Collection[int], items: Iterable[Waiting]) -> deque[Waiting]:
-    return deque(item for item in items if item.parsed.record.partition not in partitions)
-
-
 class TokenizeStage(threading.Thread):
     """Takes what was admitted, and hands texts on as tokens while the model is busy with those before."""
 
@@ -195,47 +103,49 @@ class ModelStage(threading.Thread):
     """Takes windows from the inbox, embeds them and hands the outcomes on."""
 
     def __init__(
-        self,
-        inbox: Inbox,
-        outbox: Outbox,
-        embedder: Embedder,
-        *,
-        max_window: int,
-        window_seconds: float,
-        heartbeat: Heartbeat,
-        metrics: Metrics,
-        failure: Failure,
+        self, inbox: Inbox, outbox: Outbox, encoder: Encoder, engine: EngineSettings, metrics: Metrics, failure: Failure
     ) -> None:
         super().__init__(name="model", daemon=True)
-        self.heartbeat = heartbeat
+        self.heartbeat = Heartbeat()
         self._inbox = inbox
         self._outbox = outbox
-        self._embedder = embedder
-        self._max_window = max_window
-        self._pace = Pace(window_seconds)
+        self._embedder = Embedder(encoder, engine.max_batch_tokens, self._on_batch, self._on_window)
+        # Half of what may be in flight is in the model, half is read meanwhile.
+        self._max_window = max(1, engine.max_in_flight // 2)
+        self._pace = Pace(engine.window_seconds)
+        self._last = 0.0
         self._metrics = metrics
         self._failure = failure
 
     def run(self) -> None:
         """Until the inbox is closed and empty, or a stage has failed."""
         try:
-            while not self._inbox.closed and not self._failure.occurred():
+            while not (self._inbox.closed and self._embedder.is_idle) and not self._failure.occurred():
                 self.heartbeat.beat()
-                window = self._inbox.take(self._max_window, self._fit, _IDLE_SECONDS)
+                idle = self._embedder.is_idle
+                window = self._inbox.take(self._max_window, self._fit, _IDLE_SECONDS if idle else 0)
                 if window:
-                    self._embed(window)
+                    # Counted here, since what waits before the model may be dropped and consumed again.
+                    self._metrics.consumed.inc(len(window))
+                    self._embedder.start(window)
+                else:
+                    self._embedder.finish()
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
             self._failure.set(error)
 
-    def _embed(self, window: list[Prepared]) -> None:
-        # Counted here, since what waits before the model may be dropped and consumed again.
-        self._metrics.consumed.inc(len(window))
-        started = time.monotonic()
-        outcomes = self._embedder.embed(window)
-        seconds = time.monotonic() - started
-        self._pace.learn(sum(self._costs(window)), seconds)
+    def _on_batch(self, report: BatchReport) -> None:
+        # A window of a slow model takes long; a batch shows that it moves.
+        self.heartbeat.beat()
+        self._metrics.batch(report)
+
+    def _on_window(self, window: Window) -> None:
+        now = time.monotonic()
+        # The model may have begun with this one while it was busy with the last.
+        seconds = now - max(window.started, self._last)
+        self._last = now
+        self._pace.learn(sum(self._costs(window.items)), seconds)
         self._metrics.stage_seconds.labels("model").observe(seconds)
-        self._pass_on(outcomes)
+        self._pass_on(window.ordered())
 
     def _pass_on(self, outcomes: list[Outcome]) -> None:
         while not self._failure.occurred():

@@ -37,7 +37,10 @@ def check(path: Path, prompt: str | None = None) -> None:
     assert {text.length for text in tokenized} >= set(range(shortest, MAX_LENGTH + 1))
     # Random models make all vectors alike: what differs between texts is compared, too.
     mean = reference.mean(axis=0)
-    for vectors in (encoder.encode(tokenized), np.concatenate([encoder.encode([text]) for text in tokenized])):
+    for vectors in (
+        encoder.submit(tokenized).result(),
+        np.concatenate([encoder.submit([text]).result() for text in tokenized]),
+    ):
         assert least_cosine(vectors, reference) >= 0.9999
         assert least_cosine(vectors - mean, reference - mean) >= 0.9999
 
@@ -83,4 +86,4 @@ def test_texts_are_tokenised_once(model: LoadedModel, monkeypatch: pytest.Monkey
 
     tokenized = model.encoder.tokenize(["one", "two words"])
     monkeypatch.setattr(SentenceTransformer, "preprocess", again)
-    assert model.encoder.encode(tokenized).shape == (2, model.encoder.dimension)
+    assert model.encoder.submit(tokenized).result().shape == (2, model.encoder.dimension)

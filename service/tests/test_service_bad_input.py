@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from kafka import KafkaProducer
 
-from embedding_service.encoders.protocol import LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.protocol import Computed, LoadedModel, Tokenized
 from embedding_service.pipeline import Pipeline
 from kafka_helpers import Record, create_topics, produce, read_all
 from service_fixtures import Stream
@@ -181,12 +181,12 @@ def test_a_text_that_breaks_the_model_is_dead_lettered_alone(
         dimension, max_length = model.encoder.dimension, model.encoder.max_length
         tokenize = staticmethod(model.encoder.tokenize)
 
-        def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        def submit(self, batch: Sequence[Tokenized]) -> Computed:
             if any("poison" in text.text for text in batch):
                 raise ValueError("index out of range in self")
-            vectors = model.encoder.encode(batch)
+            vectors = model.encoder.submit(batch).result()
             vectors[[index for index, text in enumerate(batch) if "infinite" in text.text]] = np.inf
-            return vectors
+            return Computed(vectors)
 
     pipeline = start_pipeline(with_model=replace(model, encoder=Allergic()))
     stream.feed_texts(["a", "poison", "b", "infinite", "c"])

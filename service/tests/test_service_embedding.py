@@ -1,13 +1,15 @@
 """A window through the model, and what happens when the model fails."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
-from embedding_service.embedding import BatchReport, Embedder, Preparation
-from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Matrix, Tokenized
+from embedding_service.embedding import BatchReport, Embedder, Preparation, Window
+from embedding_service.encoders.protocol import Computation, Computed, Encoder, EncoderOutOfMemory, Matrix, Tokenized
 from embedding_service.records import Embedded, InputRecord, Outcome, Parsed, Rejection, TextMessage, Tombstone, parse
 
 
@@ -28,6 +30,9 @@ class WordEncoder:
             for text, count in zip(texts, counts, strict=True)
         ]
 
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
+        return Computed(self.encode(batch))
+
     def encode(self, batch: Sequence[Tokenized]) -> Matrix:
         texts = [text.text for text in batch]
         self._fault(texts)
@@ -45,7 +50,12 @@ def embed(
     window: Sequence[Parsed],
     on_batch: Callable[[BatchReport], None] = lambda _report: None,
 ) -> list[Outcome]:
-    return Embedder(encoder, budget, on_batch).embed(Preparation(encoder).prepare(window))
+    outcomes: list[Outcome] = []
+    embedder = Embedder(encoder, budget, on_batch, lambda window: outcomes.extend(window.ordered()))
+    embedder.start(Preparation(encoder).prepare(window))
+    embedder.finish()
+    assert embedder.is_idle
+    return outcomes
 
 
 def fail_at(word: str, error: Exception) -> Callable[[Sequence[str]], None]:
@@ -115,9 +125,10 @@ def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
             raise EncoderOutOfMemory("out of memory")
 
     encoder = WordEncoder(fault)
-    embedder = Embedder(encoder, 16, lambda _report: None)
-    window = [message(word) for word in "abcdefgh"]
-    outcomes = embedder.embed(Preparation(encoder).prepare(window))
+    outcomes: list[Outcome] = []
+    embedder = Embedder(encoder, 16, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
+    embedder.start(Preparation(encoder).prepare([message(word) for word in "abcdefgh"]))
+    embedder.finish()
     assert [outcome.message.text for outcome in outcomes if isinstance(outcome, Embedded)] == list("abcdefgh")
     assert embedder.max_batch_tokens == 2
     assert max(len(batch) for batch in encoder.batches) == 2
@@ -151,3 +162,58 @@ def test_a_report_counts_tokens_with_and_without_padding() -> None:
 
 def test_texts_are_what_the_messages_hold() -> None:
     assert isinstance(message("x"), TextMessage)
+
+
+class OtherDevice(WordEncoder):
+    """Computes beside the thread that submits, two batches at a time, and takes no more than four."""
+
+    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _texts: None) -> None:
+        super().__init__(fault)
+        self.let = threading.Event()
+        self._room = threading.Semaphore(4)
+        self._pool = ThreadPoolExecutor(2)
+
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
+        self._room.acquire()
+        future = self._pool.submit(self._compute, batch)
+        future.add_done_callback(lambda _future: self._room.release())
+        return future
+
+    def _compute(self, batch: Sequence[Tokenized]) -> Matrix:
+        assert self.let.wait(10)
+        return self.encode(batch)
+
+
+def texts_of(windows: list[Window]) -> list[list[str]]:
+    return [[one.message.text for one in window.ordered() if isinstance(one, Embedded)] for window in windows]
+
+
+def test_the_next_window_begins_while_the_device_is_busy_with_the_last_and_ends_behind_it() -> None:
+    encoder, through = OtherDevice(), list[Window]()
+    embedder, preparation = Embedder(encoder, 2, lambda _report: None, through.append), Preparation(encoder)
+    embedder.start(preparation.prepare([message("a"), message("b b"), message("c")]))
+    embedder.start(preparation.prepare([Tombstone(InputRecord("t", 0, 1, None, None, [], 0.0))]))
+    embedder.start(preparation.prepare([message("d")]))
+    assert through == []
+    assert not embedder.is_idle
+    encoder.let.set()
+    embedder.finish()
+    assert texts_of(through) == [["a", "b b", "c"], [], ["d"]]
+    assert embedder.is_idle
+
+
+def test_batches_that_fail_on_the_device_are_taken_apart_in_their_own_window() -> None:
+    def fault(texts: Sequence[str]) -> None:
+        if len(texts) > 2:
+            raise EncoderOutOfMemory("out of memory")
+        fail_at("poison", ValueError("no"))(texts)
+
+    encoder, through = OtherDevice(fault), list[Window]()
+    encoder.let.set()
+    embedder, preparation = Embedder(encoder, 4, lambda _report: None, through.append), Preparation(encoder)
+    for texts in (["a", "b", "poison", "c"], ["d", "e", "f", "poison", "g"], ["h"]):
+        embedder.start(preparation.prepare([message(text) for text in texts]))
+    embedder.finish()
+    assert texts_of(through) == [["a", "b", "c"], ["d", "e", "f", "g"], ["h"]]
+    assert [sum(isinstance(one, Rejection) for one in window.ordered()) for window in through] == [1, 1, 0]
+    assert embedder.max_batch_tokens == 2

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from embedding_service.embedding import Prepared
+from embedding_service.inbox import Inbox, Waiting
 from embedding_service.records import InputRecord, Tombstone
-from embedding_service.stages import Inbox, Waiting
 
 
 def message(offset: int, partition: int = 0) -> Tombstone:

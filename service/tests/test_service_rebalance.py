@@ -13,9 +13,10 @@ from embedding_service import consumer
 from embedding_service.consumer import ConsumerLoop
 from embedding_service.contract.settings import Settings
 from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.inbox import Inbox
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
-from embedding_service.stages import Failure, Inbox
+from embedding_service.stages import Failure
 from service_fixtures import Stream, text_value
 
 Partitions = list[TopicPartition]
@@ -83,7 +84,7 @@ def consumed(stub: RebalancingConsumer, monkeypatch: pytest.MonkeyPatch) -> list
     running = threading.Thread(target=loop.run, args=[stop])
     running.start()
     assert stub.exhausted.wait(10)
-    passed_on = inbox.take(100, len, 0)
+    passed_on = [item.parsed for item in inbox.take_unprepared(100, 0)]
     failure.set(RuntimeError("ends the loop without a drain"))
     running.join()
     return [(item.record.partition, item.record.offset) for item in passed_on]

@@ -31,8 +31,39 @@ class Tokenized:
     truncated: bool
 
 
+class Computation(Protocol):
+    """A batch on its way through the model."""
+
+    def done(self) -> bool:
+        """Whether ``result`` wouldn't wait."""
+        ...
+
+    def result(self) -> Matrix:
+        """Vectors of shape (len(batch), dimension).
+
+        Raises ``EncoderOutOfMemory`` where the batch was too large for the device, and whatever the model raises
+        where it can't take a text.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A batch that is through."""
+
+    vectors: Matrix
+
+    def done(self) -> bool:
+        """See ``Computation``."""
+        return True
+
+    def result(self) -> Matrix:
+        """See ``Computation``."""
+        return self.vectors
+
+
 class Encoder(Protocol):
-    """Texts to vectors. One thread at a time tokenises, and one, maybe another, encodes."""
+    """Texts to vectors. One thread at a time tokenises, and one, maybe another, submits."""
 
     @property
     def dimension(self) -> int:
@@ -48,11 +79,10 @@ class Encoder(Protocol):
         """Each text in tokens. Raises whatever the tokenizer raises where it can't take a text."""
         ...
 
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
-        """Vectors of shape (len(batch), dimension), computed as one batch.
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
+        """Give one batch to the model: computes it, or lets the device do so and returns before it has.
 
-        Raises ``EncoderOutOfMemory`` where the batch was too large for the device, and whatever the model raises
-        where it can't take a text.
+        Waits where the device has enough to do. Raises as ``Computation.result`` does, where the fault shows by then.
         """
         ...
 

@@ -15,7 +15,7 @@ from embedding_service.contract.fingerprint import EmbeddingContract
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders.padding import Padding
-from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.protocol import Computed, EncoderOutOfMemory, LoadedModel, Matrix, Tokenized
 from embedding_service.encoders.tokenizing import Tokenizer
 from embedding_service.encoders.weights import find_weights, hash_files
 
@@ -48,7 +48,7 @@ class PyTorchEncoder:
             if self._padding is not None and not self._agrees(self._padding):
                 self._padding = None
         # The first text through the model also pays for what is made on first use.
-        self.dimension: int = self.encode(self.tokenize(["warm-up"])).shape[1]
+        self.dimension: int = self.submit(self.tokenize(["warm-up"])).result().shape[1]
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """See ``Encoder``."""
@@ -56,7 +56,7 @@ class PyTorchEncoder:
             return [Tokenized(text, None, 1 + len(text) // _CHARACTERS_PER_TOKEN, truncated=False) for text in texts]
         return self._tokenizer(texts)
 
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+    def submit(self, batch: Sequence[Tokenized]) -> Computed:
         """See ``Encoder``."""
         try:
             vectors = self._of_texts(batch) if self._padding is None else self._of_ids(batch, self._padding)
@@ -66,7 +66,7 @@ class PyTorchEncoder:
             if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
             raise EncoderOutOfMemory(str(error)) from error
-        return np.ascontiguousarray(vectors, dtype=np.float32)
+        return Computed(np.ascontiguousarray(vectors, dtype=np.float32))
 
     def _agrees(self, padding: Padding) -> bool:
         """Whether vectors are those of sentence-transformers' own ``encode``, which may do more than is known here."""
