@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from embedding_service.batching import pack
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
-from embedding_service.encoders.protocol import Computation, Computed, Encoder, LoadedModel, Tokenized
+from embedding_service.encoders.protocol import Computation, Encoder, LoadedModel, Matrix, Tokenized
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from embedding_service.records import Outcome
@@ -26,6 +27,10 @@ from kafka_helpers import create_topics, delete_topics
 PARTITIONS = 4
 TIMEOUT_SECONDS = 600.0
 GROUP_SECONDS = 60.0
+# Batches that the stand-in takes before the first of them is through.
+QUEUE = 4
+# Numbers as long as a model's are, since writing them takes its time.
+_VECTORS = np.random.default_rng(0).normal(scale=0.05, size=(1024, 384)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -68,24 +73,46 @@ class TimedEncoder:
         return computation
 
 
+class _Waited:
+    """A batch that is computed at a time."""
+
+    def __init__(self, ready: float, texts: int) -> None:
+        self._ready = ready
+        self._vectors = _VECTORS[:texts]
+
+    def done(self) -> bool:
+        """See ``Computation``."""
+        return time.monotonic() >= self._ready
+
+    def result(self) -> Matrix:
+        """See ``Computation``."""
+        time.sleep(max(0.0, self._ready - time.monotonic()))
+        return self._vectors
+
+
 class WaitingEncoder:
-    """Stands in for a device that computes by itself: a batch takes a time, and none of the processor's."""
+    """Stands in for a GPU: takes some batches, computes one after the other in a time each, and needs no processor."""
 
     dimension = 384
     max_length = 256
 
     def __init__(self, seconds: float, texts: int, budget: int) -> None:
-        self.seconds = seconds
+        self._seconds = seconds
         self._length = budget // texts
+        self._ready = 0.0
+        self._running: deque[_Waited] = deque()
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """All of one length, so that batches are of one size."""
         return [Tokenized(text, None, self._length, truncated=False) for text in texts]
 
-    def submit(self, batch: Sequence[Tokenized]) -> Computed:
-        """Wait."""
-        time.sleep(self.seconds)
-        return Computed(np.full((len(batch), self.dimension), 0.05, dtype=np.float32))
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
+        """See ``Encoder``."""
+        if len(self._running) == QUEUE:
+            self._running.popleft().result()
+        self._ready = max(self._ready, time.monotonic()) + self._seconds
+        self._running.append(_Waited(self._ready, len(batch)))
+        return self._running[-1]
 
 
 class _Counting(Metrics):
@@ -96,9 +123,9 @@ class _Counting(Metrics):
         self._left = wanted
         self.done = threading.Event()
 
-    def delivered(self, outcome: Outcome) -> None:
-        super().delivered(outcome)
-        self._left -= 1
+    def delivered(self, outcomes: Sequence[Outcome]) -> None:
+        super().delivered(outcomes)
+        self._left -= len(outcomes)
         if self._left == 0:
             self.done.set()
 
@@ -170,9 +197,9 @@ def _cpu_seconds() -> dict[str, float]:
     return found
 
 
-def bare_loop(stream: Stream, dimension: int) -> float:
+def bare_loop(stream: Stream) -> float:
     """CPU seconds of the least that can be done: consume, parse, write, produce."""
-    vector = np.full(dimension, 0.05, dtype=np.float32)
+    vector = _VECTORS[0]
     with _topic(stream) as topic:
         consumer, producer = _clients(stream)
         started = time.process_time()

@@ -8,6 +8,7 @@ single messages. Prints medians and spreads; writes every round to ``out/benchma
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -54,6 +55,8 @@ def main() -> None:
     options = parser.parse_args()
     texts = long_tailed(options.messages)
     model = pytorch.load(ModelSettings(device="cpu"))
+    # As the worker does.
+    gc.freeze()
     with KafkaBroker(own=True) as kafka:
         servers = kafka.bootstrap_servers
         stream = _filled(servers, "texts", texts)
@@ -103,7 +106,7 @@ def _throughput(stream: Stream, model: LoadedModel, texts: tuple[str, ...], roun
             seconds, others = undisturbed(work)
             rates[name].append(messages / seconds)
             print(f"round {number + 1}: {name}: {rates[name][-1]:,.1f} msgs/s (others {others:.1%})", flush=True)
-    return _report_throughput(rates) | _report_processor(stream, model, flows)
+    return _report_throughput(rates) | _report_processor(stream, flows)
 
 
 def _report_throughput(rates: dict[str, list[float]]) -> Row:
@@ -120,9 +123,9 @@ def _report_throughput(rates: dict[str, list[float]]) -> Row:
     return {"messages_per_second": rates, "ratios": ratios}
 
 
-def _report_processor(stream: Stream, model: LoadedModel, flows: list[Flow]) -> Row:
+def _report_processor(stream: Stream, flows: list[Flow]) -> Row:
     """Microseconds of the processor for each message, outside of tokenizer and model."""
-    bare = [1e6 * run.bare_loop(stream, model.encoder.dimension) / stream.messages for _ in flows]
+    bare = [1e6 * run.bare_loop(stream) / stream.messages for _ in flows]
     stages = {
         name: statistics.median(1e6 * flow.cpu_seconds[name] / stream.messages for flow in flows)
         for name in flows[0].cpu_seconds

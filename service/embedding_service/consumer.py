@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -143,35 +143,39 @@ class ConsumerLoop:
         """Pass held messages on while there is room for them in flight."""
         engine = self._settings.engine
         messages, size = self._offsets.in_flight()
+        assignments = self._offsets.assignments()
         admitted: list[Parsed] = []
         while self._held and messages < engine.max_in_flight and size < engine.max_in_flight_bytes:
             message = self._held.popleft()
+            error = message.error()
+            if error is not None:
+                # The end of a partition is told behind the records before it.
+                self._pass_on(admitted)
+                self._event(message, error)
+                continue
             headers = headers_of(message)
-            record = self._record(message, headers or [])
+            record = self._record(message, headers or [], assignments)
             if record is None:
                 continue
-            self._offsets.track(record)
             admitted.append(_unreadable(record) if headers is None else self._parse(record))
             messages += 1
             size += record.size
         self._metrics.in_flight.set(messages)
+        self._pass_on(admitted)
+
+    def _pass_on(self, admitted: list[Parsed]) -> None:
         if admitted:
+            self._offsets.track(item.record for item in admitted)
             self._inbox.put(admitted)
+            admitted.clear()
 
     def _parse(self, record: InputRecord) -> Parsed:
         return parse(record, self._settings.input.text_field, self._settings.input.id_field)
 
-    def _record(self, message: Message, headers: Headers) -> InputRecord | None:
-        """The record; ``None`` for an event, or for a partition that is no longer ours."""
-        error = message.error()
-        if error is not None:
-            self._event(message, error)
-            return None
+    def _record(self, message: Message, headers: Headers, assignments: Mapping[int, int]) -> InputRecord | None:
+        """The record; ``None`` for a partition that is no longer ours."""
         topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if topic is None or partition is None or offset is None:
-            return None
-        assignment = self._offsets.assignment(partition)
-        if assignment is None:
+        if topic is None or partition is None or offset is None or partition not in assignments:
             return None
         return InputRecord(
             topic=topic,
@@ -182,7 +186,7 @@ class ConsumerLoop:
             headers=headers,
             timestamp=message.timestamp()[1] / 1000,
             received=time.monotonic(),
-            assignment=assignment,
+            assignment=assignments[partition],
         )
 
     def _event(self, message: Message, error: KafkaError) -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,21 +80,23 @@ class Metrics:
         self._padding.inc(report.padded_tokens - report.tokens)
         self._batch.observe(report.messages)
 
-    def delivered(self, outcome: Outcome) -> None:
-        """An outcome has been acknowledged by the broker."""
-        latency = time.monotonic() - outcome.record.received
-        self._latency.observe(latency)
+    def delivered(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes have been acknowledged by the broker."""
+        now = time.monotonic()
+        latencies = [now - outcome.record.received for outcome in outcomes]
+        for latency in latencies:
+            self._latency.observe(latency)
         with self._lock:
-            self._latencies.append(latency)
+            self._latencies.extend(latencies)
             self._last_delivered = time.time()
-            self._count_second(int(time.monotonic()))
-        if isinstance(outcome, Rejection):
+            self._count_second(int(now), len(outcomes))
+        embedded = [outcome for outcome in outcomes if isinstance(outcome, Embedded)]
+        rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
+        self._embedded.inc(len(embedded))
+        self._truncated.inc(sum(outcome.truncated for outcome in embedded))
+        self._tombstones.inc(len(outcomes) - len(embedded) - len(rejected))
+        for outcome in rejected:
             self._dead.labels(outcome.reason.value).inc()
-        elif isinstance(outcome, Embedded):
-            self._embedded.inc()
-            self._truncated.inc(outcome.truncated)
-        else:
-            self._tombstones.inc()
 
     def counts(self) -> Counts:
         """What ``/stats`` says of messages."""
@@ -118,11 +121,11 @@ class Metrics:
     def _value(self, name: str, **labels: str) -> int:
         return int(self.registry.get_sample_value(f"embedding_{name}_total", labels) or 0)
 
-    def _count_second(self, second: int) -> None:
+    def _count_second(self, second: int, count: int) -> None:
         if self._by_second and self._by_second[-1][0] == second:
-            self._by_second[-1] = (second, self._by_second[-1][1] + 1)
+            self._by_second[-1] = (second, self._by_second[-1][1] + count)
         else:
-            self._by_second.append((second, 1))
+            self._by_second.append((second, count))
         while self._by_second[0][0] <= second - _RATE_SECONDS:
             self._by_second.popleft()
 

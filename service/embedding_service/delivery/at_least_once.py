@@ -25,17 +25,18 @@ from embedding_service.records import Outcome, Rejection
 
 logger = logging.getLogger(__name__)
 
-OnDelivered = Callable[[Outcome], None]
+OnDelivered = Callable[[Sequence[Outcome]], None]
 
 
 class AtLeastOnce:
-    """See ``Delivery``. ``on_delivered`` is called once for each outcome, when it is acknowledged."""
+    """See ``Delivery``. ``on_delivered`` gets each outcome once, when it is acknowledged."""
 
     def __init__(self, producer: Producer, target: Target, offsets: OffsetTracker, on_delivered: OnDelivered) -> None:
         self._producer = producer
         self._target = target
         self._offsets = offsets
         self._on_delivered = on_delivered
+        self._delivered: list[Outcome] = []
         self._failure: Termination | None = None
 
     def deliver(self, outcomes: Sequence[Outcome]) -> None:
@@ -52,6 +53,7 @@ class AtLeastOnce:
         except KafkaException as error:
             # What is fatal to the producer itself, such as that it may be none.
             raise _termination(error.args[0], self._target.output_topic) from None
+        self._settle()
         if self._failure is not None:
             raise self._failure
 
@@ -63,6 +65,14 @@ class AtLeastOnce:
         """See ``Delivery``."""
         self._producer.purge()
         self._producer.poll(0)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell of what the callbacks have noted: together, since each telling takes locks."""
+        delivered, self._delivered = self._delivered, []
+        if delivered:
+            self._offsets.done(outcome.record for outcome in delivered)
+            self._on_delivered(delivered)
 
     def _produce(self, outcome: Outcome, record: OutputRecord) -> None:
         def acknowledged(error: KafkaError | None, _message: Message) -> None:
@@ -82,8 +92,7 @@ class AtLeastOnce:
 
     def _acknowledged(self, error: KafkaError | None, outcome: Outcome, record: OutputRecord) -> None:
         if error is None:
-            self._offsets.done(outcome.record)
-            self._on_delivered(outcome)
+            self._delivered.append(outcome)
         else:
             self._refused(error, outcome, record)
 

@@ -66,25 +66,27 @@ class OffsetTracker:
                         self._abandoned[partition, state.assignment, offset] = entry.size
             self._lock.notify_all()
 
-    def assignment(self, partition: int) -> int | None:
-        """The number of the current assignment, or ``None`` where the partition isn't ours."""
+    def assignments(self) -> dict[int, int]:
+        """Our partitions, each with the number of its current assignment."""
         with self._lock:
-            state = self._partitions.get(partition)
-            return state.assignment if state else None
+            return {partition: state.assignment for partition, state in self._partitions.items()}
 
-    def track(self, record: InputRecord) -> None:
-        """A record has been consumed. Raises ``ValueError`` for an offset that isn't above the last one."""
+    def track(self, records: Iterable[InputRecord]) -> None:
+        """Records have been consumed. Raises ``ValueError`` for an offset that isn't above the last one."""
         with self._lock:
-            state = self._partitions[record.partition]
-            if state.pending and record.offset < state.pending[-1].next:
-                raise ValueError(f"partition {record.partition} went back to offset {record.offset}")
-            entry = _Pending(record.offset + 1, record.size)
-            if state.first is None:
-                state.first = record.offset
-            state.pending.append(entry)
-            state.by_offset[record.offset] = entry
-            state.in_flight += 1
-            state.in_flight_bytes += record.size
+            for record in records:
+                self._track(self._partitions[record.partition], record)
+
+    def _track(self, state: _Partition, record: InputRecord) -> None:
+        if state.pending and record.offset < state.pending[-1].next:
+            raise ValueError(f"partition {record.partition} went back to offset {record.offset}")
+        entry = _Pending(record.offset + 1, record.size)
+        if state.first is None:
+            state.first = record.offset
+        state.pending.append(entry)
+        state.by_offset[record.offset] = entry
+        state.in_flight += 1
+        state.in_flight_bytes += entry.size
 
     def reached_end(self, partition: int, position: int) -> None:
         """All below ``position`` has been consumed; it may lie behind control records, which are no messages."""
@@ -99,20 +101,24 @@ class OffsetTracker:
             elif position > max(state.committable or 0, state.committed or 0):
                 state.committable = position
 
-    def done(self, record: InputRecord) -> None:
-        """The record's output, dead letter or tombstone has been acknowledged."""
+    def done(self, records: Iterable[InputRecord]) -> None:
+        """The records' outputs, dead letters or tombstones have been acknowledged."""
         with self._lock:
-            if self._abandoned.pop((record.partition, record.assignment, record.offset), None) is not None:
-                return
-            state = self._partitions.get(record.partition)
-            if state is None or state.assignment != record.assignment or record.offset not in state.by_offset:
-                return
-            state.by_offset.pop(record.offset).done = True
-            while state.pending and state.pending[0].done:
-                entry = state.pending.popleft()
-                state.committable = entry.next
-                state.uncommitted.append(entry)
+            for record in records:
+                self._done(record)
             self._lock.notify_all()
+
+    def _done(self, record: InputRecord) -> None:
+        if self._abandoned.pop((record.partition, record.assignment, record.offset), None) is not None:
+            return
+        state = self._partitions.get(record.partition)
+        if state is None or state.assignment != record.assignment or record.offset not in state.by_offset:
+            return
+        state.by_offset.pop(record.offset).done = True
+        while state.pending and state.pending[0].done:
+            entry = state.pending.popleft()
+            state.committable = entry.next
+            state.uncommitted.append(entry)
 
     def forget(self, records: Iterable[InputRecord]) -> None:
         """Records consumed and dropped before they were dealt with; nothing after them may be left."""
