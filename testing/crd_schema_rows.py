@@ -98,6 +98,7 @@ ROWS: Rows = {
     **_text("spec.input.textField", 1, 255),
     **_text("spec.input.idField", 1, 255),
     **_topic("spec.output"),
+    "spec.output.encoding enum": ("Base64", "json"),
     **_topic("spec.deadLetter"),
     "spec.topics.deletionPolicy enum": ("Retain", "Orphan"),
     "spec.model.name pattern": ("/models/mini", "./models/mini"),

@@ -8,6 +8,7 @@ from kafka_source import Source, choose, jars_directory, kafka_version, this_mac
 TIMEOUT_SECONDS = 120
 _JAVA = {
     "kafka-console-producer": "org.apache.kafka.tools.ConsoleProducer",
+    "kafka-log-dirs": "org.apache.kafka.tools.LogDirsCommand",
     "kafka-consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 }
 

@@ -91,6 +91,7 @@ class Output(Section):
     """Where the vectors go, and what their records hold."""
 
     topic: TopicName
+    encoding: Literal["JSON", "Base64", "Binary"] = "JSON"
     include_text: bool = True
     create: TopicTemplate | None = None
 

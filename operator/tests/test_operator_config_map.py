@@ -54,6 +54,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str, object]] = {
     "input.textField": ({"input": {"topic": "in", "textField": "body"}}, "input.text_field", "body"),
     "input.idField": ({"input": {"topic": "in", "idField": "key"}}, "input.id_field", "key"),
     "output.topic": ({"output": {"topic": "vectors"}}, "kafka.output_topic", "vectors"),
+    "output.encoding": ({"output": {"topic": "o", "encoding": "Base64"}}, "output.encoding", "base64"),
+    "output.encoding, Binary": ({"output": {"topic": "o", "encoding": "Binary"}}, "output.encoding", "binary"),
     "output.includeText": ({"output": {"topic": "o", "includeText": False}}, "output.include_text", False),
     "deadLetter.topic": ({"deadLetter": {"topic": "bad"}}, "kafka.dead_letter_topic", "bad"),
     "deadLetter.topic, unset": ({}, "kafka.dead_letter_topic", "out-deadletter"),

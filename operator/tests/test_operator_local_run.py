@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
     ResourceType,
 )
 
+from embedding_service.contract.outputs import vector
 from kafka_broker import KafkaBroker
 from kafka_helpers import create_topics
 from waiting import wait_until
@@ -190,6 +191,32 @@ def test_texts_become_embeddings_through_a_broker_in_memory(local: Any, tmp_path
     assert re.search(r"^Out +7$", run.output, re.MULTILINE)
     assert re.search(r"^Model +sentence-transformers/all-MiniLM-L6-v2, 384 dimensions", run.output, re.MULTILINE)
     assert re.search(r"^Weights +\S+, /\S+$", run.output, re.MULTILINE)
+    assert re.search(r"how do I order the elements of a list\?\n +\S+ +line-1: Sort the list", run.output)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind"), [("Base64", str), ("Binary", list)], ids=["a string of Base64", "bytes, shown as numbers"]
+)
+def test_each_encoding_gives_the_same_report_and_a_file_of_json(
+    local: Any, tmp_path: Path, encoding: str, kind: type
+) -> None:
+    texts = ["Sort the list in ascending order.", "日本語の文章です。", "Parse a date from a string."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    path = manifest(tmp_path / "pipeline.yaml", output={"topic": "vectors", "encoding": encoding})
+    written = tmp_path / "vectors.jsonl"
+    run = local(
+        *(path, "--input", str(tmp_path / "texts.txt"), "--output", str(written)),
+        *("--query", "how do I order the elements of a list?"),
+    )
+    assert run.wait() == 0, run.errors
+    records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert all(record.keys() == FIELDS and record["embedding_dimension"] == 384 for record in records)
+    assert {record["id"]: record["original_text"] for record in records} == {
+        f"line-{number}": text for number, text in enumerate(texts, 1)
+    }
+    assert {type(record["embedding"]) for record in records} == {kind}
+    assert [sum(number * number for number in vector(record)) for record in records] == [pytest.approx(1)] * 3
+    assert re.search(r"^Out +4$", run.output, re.MULTILINE)
     assert re.search(r"how do I order the elements of a list\?\n +\S+ +line-1: Sort the list", run.output)
 
 

@@ -368,11 +368,11 @@ DEFAULTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "a field that is null and has none, which goes": (
         {"spec__output__topic": "vectors", "spec__deadLetter__topic": None},
-        {"deadLetter": {}, "output": {"topic": "vectors", "includeText": True}},
+        {"deadLetter": {}, "output": {"topic": "vectors", "encoding": "JSON", "includeText": True}},
     ),
     "nothing where a value is false": (
         {"spec__output__includeText": False},
-        {"output": {"topic": "vectors", "includeText": False}},
+        {"output": {"topic": "vectors", "encoding": "JSON", "includeText": False}},
     ),
 }
 

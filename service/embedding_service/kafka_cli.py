@@ -17,8 +17,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.cimpl import NewTopic
 
 from embedding_service.brokers import Brokers
+from embedding_service.contract.outputs import as_json
 from embedding_service.contract.problems import SettingsError
 from embedding_service.contract.settings import KafkaSettings, parse_settings
+from embedding_service.messages import headers_of
 
 VARIABLES = "EMBEDDING_KAFKA__"
 SERVERS_VARIABLE = f"{VARIABLES}BOOTSTRAP_SERVERS"
@@ -76,7 +78,7 @@ def write(brokers: Brokers, arguments: argparse.Namespace) -> None:
 
 
 def read(brokers: Brokers, arguments: argparse.Namespace) -> None:
-    """Print the value of each record as a line of JSON."""
+    """Print the value of each record, and of binary outputs what they stand for, as a line of JSON."""
     with Consumer(brokers.reader) as consumer:
         if arguments.from_end:
             # Asked for now, not when the first fetch happens to start, so that the line below is true.
@@ -86,7 +88,7 @@ def read(brokers: Brokers, arguments: argparse.Namespace) -> None:
             partitions = brokers.partitions(consumer, arguments.topic)
             consumer.assign([TopicPartition(arguments.topic, partition, OFFSET_BEGINNING) for partition in partitions])
         for count, message in enumerate(brokers.messages(consumer, arguments.timeout), start=1):
-            _print(json_line(message.value()))
+            _print(json_line(_value(message)))
             if count == arguments.max_messages:
                 return
         # Silence may also be a broker that has gone.
@@ -113,7 +115,7 @@ def roundtrip(brokers: Brokers, arguments: argparse.Namespace) -> None:
             f"no embedding in {arguments.output_topic} within {arguments.timeout:g} s of a text written to "
             f"{arguments.topic}; is a worker running?"
         )
-    shown = {"id": identity, "model_name": output["model_name"], "embedding_dimension": len(output["embedding"])}
+    shown = {"id": identity, "model_name": output["model_name"], "embedding_dimension": output["embedding_dimension"]}
     _print(orjson.dumps(shown | {"seconds": round(time.monotonic() - started, 1)}))
 
 
@@ -283,10 +285,16 @@ def _output(brokers: Brokers, consumer: Consumer, identity: str, deadline: float
     """The output record with an id; ``None`` where there is none at the deadline."""
     while (left := deadline - time.monotonic()) > 0:
         message = next(brokers.messages(consumer, left), None)
-        document = _document(message.value()) if message is not None else {}
+        document = _document(_value(message)) if message is not None else {}
         if document.get("id") == identity:
             return document
     return None
+
+
+def _value(message: Message) -> bytes | None:
+    """A record's value; of an output in the binary encoding the JSON that it stands for."""
+    value = message.value()
+    return None if value is None else as_json(value, headers_of(message) or [])
 
 
 def _document(value: bytes | None) -> dict[str, Any]:

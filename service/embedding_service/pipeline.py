@@ -127,6 +127,7 @@ class Pipeline(threading.Thread):
             dead_letter_topic=self._settings.kafka.dead_letter_topic,
             model_name=self._model.name,
             contract=self._model.contract.fingerprint(),
+            encoding=self._settings.output.encoding,
             include_text=self._settings.output.include_text,
             same_partitions=partitions.input == partitions.output,
         )

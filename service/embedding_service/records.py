@@ -3,6 +3,7 @@
 What can't be embedded becomes a ``Rejection``, never an exception: one bad record must not stop the stream.
 """
 
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from embedding_service.contract.headers import Headers, Stage
+from embedding_service.contract.headers import FIELD_PREFIX, Headers, Stage
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.reasons import DeadLetterReason
 
 Vector = NDArray[np.float32]
@@ -37,8 +39,7 @@ class InputRecord(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of key, value and headers."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+        return record_size(self.key, self.value, self.headers)
 
 
 class TextMessage(NamedTuple):
@@ -119,23 +120,42 @@ def output_key(message: TextMessage) -> bytes:
     return message.record.key if message.record.key is not None else str(message.id).encode()
 
 
-def output_value(embedded: Embedded, model_name: str, processing_timestamp: float, *, include_text: bool) -> bytes:
-    """The original service's nine fields as JSON; ``processing_timestamp`` in seconds since the epoch."""
+def output_fields(
+    embedded: Embedded, model_name: str, processing_timestamp: float, *, include_text: bool
+) -> dict[str, Any]:
+    """The original service's nine fields; ``processing_timestamp`` in seconds since the epoch."""
     message = embedded.message
-    return orjson.dumps(
-        {
-            "id": message.id,
-            "original_text": message.text if include_text else None,
-            "embedding": embedded.vector,
-            "model_name": model_name,
-            "timestamp": message.record.timestamp if message.timestamp is None else message.timestamp,
-            "embedding_dimension": len(embedded.vector),
-            "processing_timestamp": processing_timestamp,
-            "input_timestamp": message.timestamp,
-            "input_source": message.source,
-        },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
+    return {
+        "id": message.id,
+        "original_text": message.text if include_text else None,
+        "embedding": embedded.vector,
+        "model_name": model_name,
+        "timestamp": message.record.timestamp if message.timestamp is None else message.timestamp,
+        "embedding_dimension": len(embedded.vector),
+        "processing_timestamp": processing_timestamp,
+        "input_timestamp": message.timestamp,
+        "input_source": message.source,
+    }
+
+
+def encode(fields: dict[str, Any], encoding: Encoding) -> tuple[bytes, Headers]:
+    """An output's value, and headers with what that doesn't say. Raises ``orjson.JSONEncodeError``."""
+    if encoding == "json":
+        return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), ()
+    vector = fields["embedding"].astype("<f4", copy=False).tobytes()
+    if encoding == "base64":
+        return orjson.dumps({**fields, "embedding": b64encode(vector).decode()}), ()
+    headers = [
+        (FIELD_PREFIX + name, orjson.dumps(value))
+        for name, value in fields.items()
+        if name != "embedding" and value is not None
+    ]
+    return vector, headers
+
+
+def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """Bytes of key, value and headers."""
+    return len(key or b"") + len(value or b"") + sum(len(name) + len(found or b"") for name, found in headers)
 
 
 def _reject(record: InputRecord, reason: DeadLetterReason, message: str) -> Rejection:

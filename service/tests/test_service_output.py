@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from embedding_service.contract.headers import Stage
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.delivery.output import (
+    OutputRecord,
     Target,
     dead_letter,
     smaller_dead_letter,
@@ -19,8 +21,8 @@ from embedding_service.records import Embedded, InputRecord, Rejection, TextMess
 SOURCE = InputRecord("texts", 2, 42, b"k", b'{"text": "a"}', [("trace", b"1"), ("embedding-contract", b"old")], 1.0)
 
 
-def target(*, same_partitions: bool = True) -> Target:
-    return Target("vectors", "vectors-deadletter", "m", "v1:abc", True, same_partitions)
+def target(*, same_partitions: bool = True, encoding: Encoding = "json") -> Target:
+    return Target("vectors", "vectors-deadletter", "m", "v1:abc", encoding, True, same_partitions)
 
 
 def embedded(*, truncated: bool = False) -> Embedded:
@@ -41,7 +43,36 @@ def test_the_output_goes_to(same: bool, partition: int | None) -> None:
 
 def test_the_inputs_headers_pass_through_and_ours_replace_older_ones_of_the_same_name() -> None:
     _, record = to_record(embedded(), target(), 1.0)
-    assert record.headers == [("trace", b"1"), ("embedding-contract", b"v1:abc")]
+    assert record.headers == [("trace", b"1"), ("embedding-contract", b"v1:abc"), ("embedding-encoding", b"json")]
+
+
+def test_headers_of_a_binary_output_that_is_an_input_are_not_taken_for_the_new_outputs_own() -> None:
+    chained = SOURCE._replace(
+        headers=[("embedding-encoding", b"binary"), ("embedding-field-input_source", b'"old"'), ("trace", b"1")]
+    )
+    outcome = Embedded(TextMessage(chained, "a", "a", None, None), np.zeros(3, dtype=np.float32), truncated=False)
+    _, record = to_record(outcome, target(), 1.0)
+    assert record.headers == [("trace", b"1"), ("embedding-contract", b"v1:abc"), ("embedding-encoding", b"json")]
+
+
+def test_a_binary_output_is_the_vectors_bytes_and_headers_for_the_rest() -> None:
+    _, record = to_record(embedded(), target(encoding="binary"), 12.5)
+    assert record.value == bytes(12)
+    assert record.headers == [
+        ("trace", b"1"),
+        ("embedding-contract", b"v1:abc"),
+        ("embedding-encoding", b"binary"),
+        ("embedding-field-id", b'"a"'),
+        ("embedding-field-original_text", b'"a"'),
+        ("embedding-field-model_name", b'"m"'),
+        ("embedding-field-timestamp", b"1.0"),
+        ("embedding-field-embedding_dimension", b"3"),
+        ("embedding-field-processing_timestamp", b"12.5"),
+    ]
+
+
+def test_the_size_of_an_output_counts_its_headers() -> None:
+    assert OutputRecord("t", b"kk", b"vvv", [("name", b"12345"), ("n", None)], None).size == 2 + 3 + 9 + 1
 
 
 def test_a_cut_text_is_marked() -> None:
@@ -89,12 +120,13 @@ def test_an_output_that_its_topic_refuses_becomes_a_dead_letter_of_the_original(
     assert "2000000 bytes" in rejection.message
 
 
-def test_an_output_that_cannot_be_written_as_json_becomes_a_dead_letter() -> None:
+@pytest.mark.parametrize("encoding", ["json", "base64", "binary"])
+def test_an_output_that_cannot_be_written_as_json_becomes_a_dead_letter(encoding: Encoding) -> None:
     nested: list[Any] = []
     for _ in range(300):
         nested = [nested]
     unwritable = Embedded(TextMessage(SOURCE, "a", "a", nested, None), np.zeros(3, dtype=np.float32), truncated=False)
-    outcome, record = to_record(unwritable, target(), 1.0)
+    outcome, record = to_record(unwritable, target(encoding=encoding), 1.0)
     assert isinstance(outcome, Rejection)
     assert outcome.reason is DeadLetterReason.OUTPUT_INVALID
     assert (record.topic, record.value) == ("vectors-deadletter", SOURCE.value)

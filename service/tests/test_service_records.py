@@ -1,11 +1,13 @@
 """Input bytes to messages, vectors to output bytes."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from embedding_service.contract.headers import Stage
+from embedding_service.contract.headers import Headers, Stage
+from embedding_service.contract.outputs import Encoding, as_json, vector
 from embedding_service.contract.reasons import DeadLetterReason
 from embedding_service.records import (
     Embedded,
@@ -13,8 +15,9 @@ from embedding_service.records import (
     Rejection,
     TextMessage,
     Tombstone,
+    encode,
+    output_fields,
     output_key,
-    output_value,
     parse,
 )
 
@@ -108,11 +111,61 @@ def embedded(value: bytes, key: bytes | None = None) -> Embedded:
     return Embedded(message, np.array([0.5, -1.25, 1e-7], dtype=np.float32), truncated=False)
 
 
+def as_written(outcome: Embedded, encoding: Encoding = "json", *, include_text: bool = True) -> dict[str, Any]:
+    """What a reader gets."""
+    value, headers = encode(output_fields(outcome, "m", 12.5, include_text=include_text), encoding)
+    document: dict[str, Any] = json.loads(as_json(value, [*headers, ("embedding-encoding", encoding.encode())]))
+    return document
+
+
+INPUTS = {
+    "all fields": b'{"id": "a", "text": "x", "timestamp": 9, "source": {"of": ["any", 1, null, "a\\n"]}}',
+    "only the text": '{"text": "héllo 🌍"}'.encode(),
+    "an id that is a number": b'{"id": 7, "text": "", "source": false}',
+    "an id that looks like a number": b'{"id": "7", "text": "x", "timestamp": "2026-01-01", "source": ""}',
+}
+
+
+@pytest.mark.parametrize("encoding", ["base64", "binary"])
+@pytest.mark.parametrize("value", INPUTS.values(), ids=INPUTS.keys())
+@pytest.mark.parametrize("include_text", [True, False], ids=["with the text", "without it"])
+def test_every_encoding_says_the_same(value: bytes, encoding: Encoding, include_text: bool) -> None:
+    plain = as_written(embedded(value), include_text=include_text)
+    other = as_written(embedded(value), encoding, include_text=include_text)
+    assert list(other) == FIELDS
+    assert vector(other) == [0.5, -1.25, float(np.float32(1e-7))]
+    assert {**other, "embedding": None} == {**plain, "embedding": None}
+
+
+def test_base64_is_of_little_endian_float32() -> None:
+    value, headers = encode({"embedding": np.array([1.0, -2.0], dtype=">f4")}, "base64")
+    assert (json.loads(value), headers) == ({"embedding": "AACAPwAAAMA="}, ())
+
+
+def test_binary_is_little_endian_float32_and_headers_of_json_without_what_is_null() -> None:
+    fields = {"id": "7", "original_text": None, "embedding": np.array([1.0, -2.0], dtype=">f4"), "input_source": 7}
+    value, headers = encode(fields, "binary")
+    assert value == bytes.fromhex("0000803f 000000c0")
+    assert headers == [("embedding-field-id", b'"7"'), ("embedding-field-input_source", b"7")]
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [
+        pytest.param(b"abc", [("embedding-encoding", b"binary")], id="no whole number of floats"),
+        pytest.param(b"abcd", [("embedding-encoding", b"binary"), ("embedding-field-id", b"x")], id="a field that is no JSON"),
+        pytest.param(b"abcd", [("embedding-encoding", b"binary"), ("embedding-field-id", None)], id="a field that is null"),
+        pytest.param(b"\0\0\xc0\x7f", [("embedding-encoding", b"binary")], id="a vector that is not finite"),
+        pytest.param(b"abcd", [("embedding-encoding", b"other")], id="an encoding that is unknown"),
+        pytest.param(b"abcd", [], id="no encoding"),
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_an_output_stays_as_it_is(value: bytes, headers: Headers) -> None:
+    assert as_json(value, headers) == value
+
+
 def test_an_output_has_exactly_the_original_nine_fields() -> None:
-    value = output_value(
-        embedded(b'{"id": "a", "text": "x", "timestamp": 9, "source": "s"}'), "m", 12.5, include_text=True
-    )
-    document = json.loads(value)
+    document = as_written(embedded(b'{"id": "a", "text": "x", "timestamp": 9, "source": "s"}'))
     assert list(document) == FIELDS
     assert document["embedding"] == [0.5, -1.25, pytest.approx(1e-7)]
     assert {field: document[field] for field in FIELDS if field != "embedding"} == {
@@ -128,12 +181,12 @@ def test_an_output_has_exactly_the_original_nine_fields() -> None:
 
 
 def test_a_missing_timestamp_is_kafkas_and_the_inputs_own_is_then_null() -> None:
-    document = json.loads(output_value(embedded(b'{"text": "x"}'), "m", 12.5, include_text=True))
+    document = as_written(embedded(b'{"text": "x"}'))
     assert (document["timestamp"], document["input_timestamp"], document["input_source"]) == (1699123456.5, None, None)
 
 
 def test_the_text_can_be_left_out() -> None:
-    document = json.loads(output_value(embedded(b'{"text": "x"}'), "m", 12.5, include_text=False))
+    document = as_written(embedded(b'{"text": "x"}'), include_text=False)
     assert list(document) == FIELDS
     assert document["original_text"] is None
 

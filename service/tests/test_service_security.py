@@ -256,7 +256,7 @@ def test_an_acl_that_is_taken_from_a_running_worker_ends_it_with_its_name(
 def test_a_user_that_may_write_nowhere_may_not_even_be_a_producer(secured: Secured) -> None:
     allow(secured.broker.bootstrap_servers, secured.user, [Acl("DESCRIBE", "TOPIC", secured.stream.output)])
     target = Target(
-        secured.stream.output, secured.stream.dead_letter, "m", "v1:c", include_text=True, same_partitions=False
+        secured.stream.output, secured.stream.dead_letter, "m", "v1:c", "json", include_text=True, same_partitions=False
     )
     kafka = secured.stream.settings(kafka=secured.kafka()).kafka
     delivery = AtLeastOnce(Producer(producer_config(kafka)), target, OffsetTracker(), lambda _: None)

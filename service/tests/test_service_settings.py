@@ -121,6 +121,7 @@ def test_what_a_builder_writes_without_secrets_is_whole_with_those_of_the_enviro
         pytest.param("model: {max_length: 0}", {}, r"c\.yaml: model\.max_length: 0: expected greater than or equal to 1", id="a length of zero"),
         pytest.param("model: {name: ''}", {}, r"c\.yaml: model\.name: '': expected a string that isn't empty", id="an empty model name"),
         pytest.param("model: {normalize: maybe}", {}, r"c\.yaml: model\.normalize: 'maybe': expected true or false", id="a word for a boolean"),
+        pytest.param("output: {encoding: Base64}", {}, r"c\.yaml: output\.encoding: 'Base64': expected one of json, base64, binary", id="an encoding that there isn't"),
         pytest.param("logging: {level: LOUD}", {}, r"c\.yaml: logging\.level: 'LOUD': expected one of DEBUG, INFO, .+", id="a level that there isn't"),
         pytest.param("http: {control: token}", {}, r"c\.yaml: http\.control: 'token': expected open or off, or http\.token .+", id="token control without a token"),
         pytest.param("", {"EMBEDDING_HTTP__TOKEN": ""}, r"EMBEDDING_HTTP__TOKEN: \*+: expected .+", id="an empty token is no token"),

@@ -5,6 +5,7 @@ from typing import Literal
 from embedding_operator import names
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.desired.metadata import Object, metadata
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.settings import (
     FROM_ENVIRONMENT,
     HttpSettings,
@@ -17,6 +18,7 @@ from embedding_service.contract.settings import (
 )
 
 _DEVICES: dict[str, Literal["auto", "cpu", "cuda"]] = {"Auto": "auto", "CPU": "cpu", "CUDA": "cuda"}
+_ENCODINGS: dict[str, Encoding] = {"JSON": "json", "Base64": "base64", "Binary": "binary"}
 _CHANGE_POLICIES: dict[str, Literal["require_new_output_topic", "allow_mixed"]] = {
     "RequireNewOutputTopic": "require_new_output_topic",
     "AllowMixed": "allow_mixed",
@@ -33,7 +35,10 @@ def worker_settings(pipeline: EmbeddingPipeline) -> Settings:
     return Settings(
         kafka=_kafka(pipeline),
         input=InputSettings(text_field=spec.input.text_field, id_field=spec.input.id_field),
-        output=OutputSettings(include_text=spec.output.include_text),
+        output=OutputSettings(
+            encoding=_ENCODINGS[spec.output.encoding],
+            include_text=spec.output.include_text,
+        ),
         model=ModelSettings(
             name=spec.model.name,
             revision=spec.model.revision,

@@ -17,6 +17,7 @@ from embedding_operator.local.texts import Text
 from embedding_operator.local.tracker import Answer, Dead, Embedded, Tombstone
 from embedding_service.contract.headers import ERROR_CLASS, Headers
 from embedding_service.contract.kafka import common_config, producer_config
+from embedding_service.contract.outputs import as_json
 from embedding_service.contract.settings import KafkaSettings
 
 # Headers pass through the worker, so that a run knows its own records in topics that others write to as well.
@@ -31,7 +32,7 @@ _PREPARE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for a record of this run; ``value`` is the output's, where there is one."""
+    """What came back for a record of this run; ``value`` is the output's as JSON, where there is one."""
 
     number: int
     answer: Answer
@@ -111,7 +112,7 @@ class KafkaClients:
         number = found.get(NUMBER_HEADER)
         if found.get(RUN_HEADER) != self._run.encode() or number is None:
             return None
-        return Reply(int(number), self._answer(message, found), message.value() or b"")
+        return Reply(int(number), self._answer(message, found), as_json(message.value() or b"", list(found.items())))
 
     def _answer(self, message: Message, found: dict[str, bytes | None]) -> Answer:
         if message.topic() == self._kafka.dead_letter_topic:

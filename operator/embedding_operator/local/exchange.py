@@ -13,6 +13,7 @@ from embedding_operator.local.stop import Stop
 from embedding_operator.local.texts import Arriving, Text
 from embedding_operator.local.tracker import Embedded, RecordTracker, given_up
 from embedding_operator.local.worker import Worker
+from embedding_service.contract.outputs import vector
 
 _STATS_SECONDS = 1.0
 
@@ -66,14 +67,14 @@ class Collector:
         if text is None or not isinstance(reply.answer, Embedded):
             return
         if text.query is not None:
-            self.vectors.add_query(reply.number, text.query, json.loads(reply.value)["embedding"])
+            self.vectors.add_query(reply.number, text.query, vector(json.loads(reply.value)))
             return
         if self._output is not None:
             self._output.write(reply.value)
         if self.vectors.wants_text():
             output = json.loads(reply.value)
             shown = output["original_text"] or text.label
-            self.vectors.add_text(reply.number, f"{output['id']}: {shown}", output["embedding"])
+            self.vectors.add_text(reply.number, f"{output['id']}: {shown}", vector(output))
 
 
 def exchange(

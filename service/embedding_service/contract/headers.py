@@ -12,6 +12,9 @@ Headers = Sequence[tuple[str, bytes | None]]
 CONTRACT = "embedding-contract"
 OVERFLOW = "embedding-overflow"
 OVERFLOW_TRUNCATED = b"truncated"
+ENCODING = "embedding-encoding"
+# Before the name of a field of the output, whose value is JSON.
+FIELD_PREFIX = "embedding-field-"
 
 ERROR_PREFIX = "__connect.errors."
 ERROR_TOPIC = ERROR_PREFIX + "topic"
@@ -31,10 +34,15 @@ class Stage(StrEnum):
     PRODUCE = "KAFKA_PRODUCE"
 
 
-def output_headers(source: Headers, contract: str, *, truncated: bool) -> list[tuple[str, bytes | None]]:
-    """Headers of an output record: the input's, in order, then ours in place of any of the same name."""
-    passed = [header for header in source if header[0] not in (CONTRACT, OVERFLOW)]
-    passed.append((CONTRACT, contract.encode()))
+def output_headers(
+    source: Headers, contract: str, encoding: str, fields: Headers, *, truncated: bool
+) -> list[tuple[str, bytes | None]]:
+    """Headers of an output record: the input's, in order, then ours in place of any of the same name.
+
+    ``fields`` are those that say what the value doesn't. The input may itself be an output.
+    """
+    passed = [header for header in source if not _is_ours(header[0])]
+    passed += [(CONTRACT, contract.encode()), (ENCODING, encoding.encode()), *fields]
     if truncated:
         passed.append((OVERFLOW, OVERFLOW_TRUNCATED))
     return passed
@@ -53,3 +61,7 @@ def dead_letter_headers(
         (ERROR_CLASS, error.encode()),
         (ERROR_MESSAGE, message.encode()),
     ]
+
+
+def _is_ours(name: str) -> bool:
+    return name in (CONTRACT, OVERFLOW, ENCODING) or name.startswith(FIELD_PREFIX)

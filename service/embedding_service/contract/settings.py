@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.problems import SettingsError, problems_of, rule
 from embedding_service.contract.topics import dead_letter_topic
 
@@ -130,8 +131,9 @@ class InputSettings(_Section):
 
 
 class OutputSettings(_Section):
-    """What an output record holds."""
+    """What an output record holds, and how it says it."""
 
+    encoding: Encoding = "json"
     include_text: bool = Field(default=True, description="false: original_text is null")
 
 

@@ -108,17 +108,13 @@ class AtLeastOnce:
     def _smaller(self, outcome: Outcome, record: OutputRecord) -> tuple[Outcome, OutputRecord] | None:
         """What is produced in place of a record that was too large; ``None`` where nothing smaller says anything."""
         if not isinstance(outcome, Rejection):
-            rejection = too_large(outcome, _size(record))
+            rejection = too_large(outcome, record.size)
             return rejection, dead_letter(rejection, self._target)
         smaller = smaller_dead_letter(record)
         if smaller is None:
             return None
         logger.warning("%s can't take a dead letter whole: %s", record.topic, outcome.message)
         return outcome, smaller
-
-
-def _size(record: OutputRecord) -> int:
-    return len(record.value or b"")
 
 
 def _termination(error: KafkaError, topic: str) -> Termination:

@@ -5,8 +5,19 @@ from dataclasses import dataclass, replace
 import orjson
 
 from embedding_service.contract.headers import ERROR_PREFIX, Headers, Stage, dead_letter_headers, output_headers
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.reasons import DeadLetterReason
-from embedding_service.records import Embedded, InputRecord, Outcome, Rejection, Tombstone, output_key, output_value
+from embedding_service.records import (
+    Embedded,
+    InputRecord,
+    Outcome,
+    Rejection,
+    Tombstone,
+    encode,
+    output_fields,
+    output_key,
+    record_size,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,11 @@ class OutputRecord:
     headers: Headers
     partition: int | None
 
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        return record_size(self.key, self.value, self.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -28,6 +44,7 @@ class Target:
     dead_letter_topic: str
     model_name: str
     contract: str
+    encoding: Encoding
     include_text: bool
     same_partitions: bool
 
@@ -51,8 +68,9 @@ def _output(outcome: Embedded | Tombstone, target: Target, now: float) -> Output
     partition = source.partition if target.same_partitions else None
     if isinstance(outcome, Tombstone):
         return OutputRecord(target.output_topic, source.key, None, source.headers, partition)
-    value = output_value(outcome, target.model_name, now, include_text=target.include_text)
-    headers = output_headers(source.headers, target.contract, truncated=outcome.truncated)
+    fields = output_fields(outcome, target.model_name, now, include_text=target.include_text)
+    value, more = encode(fields, target.encoding)
+    headers = output_headers(source.headers, target.contract, target.encoding, more, truncated=outcome.truncated)
     return OutputRecord(target.output_topic, output_key(outcome.message), value, headers, partition)
 
 
@@ -84,7 +102,7 @@ def smaller_dead_letter(record: OutputRecord) -> OutputRecord | None:
 
 
 def too_large(outcome: Outcome, size: int) -> Rejection:
-    """What becomes of an outcome whose output the topic refuses; ``size`` is the output value's, in bytes."""
+    """What becomes of an outcome whose output the topic refuses; ``size`` is the output's, in bytes."""
     record: InputRecord = outcome.record
     return Rejection(
         record,
