@@ -105,6 +105,7 @@ ROWS: Rows = {
     "spec.model.name maxLength": ("/" + "a" * 1023, "/" + "a" * 1024),
     **_text("spec.model.revision", 1, 255),
     **_whole("spec.model.maxLength", 1, 131072),
+    "spec.model.onOverflow enum": ("Truncate", "truncate"),
     "spec.model.device enum": ("Auto", "gpu"),
     **_text("spec.model.prompt", 1, 4096),
     "spec.model.changePolicy enum": ("RequireNewOutputTopic", "Allow"),

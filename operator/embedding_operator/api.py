@@ -136,6 +136,7 @@ class Model(Section):
     name: ModelName = "sentence-transformers/all-MiniLM-L6-v2"
     revision: ShortText | None = None
     max_length: Annotated[int, Field(ge=1, le=131072), BeforeValidator(whole)] | None = None
+    on_overflow: Literal["Truncate", "Reject"] = "Truncate"
     device: Literal["Auto", "CPU", "CUDA"] = "Auto"
     prompt: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     normalize: bool = True

@@ -64,6 +64,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str, object]] = {
     "model.revision": ({"model": {"revision": "v1"}}, "model.revision", "v1"),
     "model.maxLength": ({"model": {"maxLength": 64}}, "model.max_length", 64),
     "model.maxLength, unset": ({}, "model.max_length", None),
+    "model.onOverflow": ({"model": {"onOverflow": "Reject"}}, "model.on_overflow", "reject"),
+    "model.onOverflow, unset": ({}, "model.on_overflow", "truncate"),
     "model.device": ({"model": {"device": "CUDA"}}, "model.device", "cuda"),
     "model.prompt": ({"model": {"prompt": "query: "}}, "model.prompt", "query: "),
     "model.changePolicy": ({"model": {"changePolicy": "AllowMixed"}}, "model.change_policy", "allow_mixed"),

@@ -17,6 +17,7 @@ from embedding_operator.manifest import ManifestError
 
 DEFAULT_MODEL = {
     "name": "sentence-transformers/all-MiniLM-L6-v2",
+    "onOverflow": "Truncate",
     "device": "Auto",
     "normalize": True,
     "changePolicy": "RequireNewOutputTopic",
@@ -211,7 +212,7 @@ def test_refuses_with_a_line_for_each_fault_in_the_order_of_the_schema() -> None
         "spec.input.topic: is required",
         "spec.input.topics: unknown field; expected one of create, topic, consumerGroup, startFrom, textField, idField",
         'spec.model.device: "gpu" is not one of Auto, CPU, CUDA',
-        "spec.model.size: unknown field; expected one of changePolicy, tokenSecret, cache, name, revision, maxLength, device, prompt, normalize",
+        "spec.model.size: unknown field; expected one of changePolicy, tokenSecret, cache, name, revision, maxLength, onOverflow, device, prompt, normalize",
     ]
 
 

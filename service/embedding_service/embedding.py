@@ -56,13 +56,14 @@ Prepared = TokenizedMessage | Tombstone | Rejection
 
 
 class Preparation:
-    """Tokenises. Used by one thread."""
+    """Tokenises. Used by one thread. ``rejects_long``: texts that would be cut don't go to the model."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, rejects_long: bool = False) -> None:
         self._encoder = encoder
+        self._rejects_long = rejects_long
 
     def prepare(self, items: Sequence[Parsed]) -> list[Prepared]:
-        """The same items in their order, texts as tokens; those that the tokenizer can't take as rejections."""
+        """The same items in their order, texts as tokens; those that can't be embedded as rejections."""
         tokenized = iter(self._tokenize([item for item in items if isinstance(item, TextMessage)]))
         return [next(tokenized) if isinstance(item, TextMessage) else item for item in items]
 
@@ -77,7 +78,17 @@ class Preparation:
                 return [_failed(messages[0], error)]
             half = len(messages) // 2
             return self._tokenize(messages[:half]) + self._tokenize(messages[half:])
-        return [TokenizedMessage(message, text) for message, text in zip(messages, texts, strict=True)]
+        return [self._judged(message, text) for message, text in zip(messages, texts, strict=True)]
+
+    def _judged(self, message: TextMessage, text: Tokenized) -> TokenizedMessage | Rejection:
+        if not (text.truncated and self._rejects_long):
+            return TokenizedMessage(message, text)
+        # How many more is not known: of a book only the beginning is tokenised.
+        told = (
+            f"the text has more than {self._encoder.max_length} tokens, special ones and prompt included; expected a "
+            "text within that maximum, or spec.model.onOverflow: Truncate (model.on_overflow: truncate)"
+        )
+        return Rejection(message.record, Stage.EMBED, DeadLetterReason.TEXT_TOO_LONG, told)
 
 
 @dataclass(slots=True, eq=False)

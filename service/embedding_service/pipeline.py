@@ -98,7 +98,12 @@ class Pipeline(threading.Thread):
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
         engine, encoder = self._settings.engine, self._model.encoder
-        tokenizer = TokenizeStage(inbox, Preparation(encoder), self.metrics, self.failure)
+        tokenizer = TokenizeStage(
+            inbox,
+            Preparation(encoder, rejects_long=self._settings.model.on_overflow == "reject"),
+            self.metrics,
+            self.failure,
+        )
         model = ModelStage(inbox, outbox, encoder, engine, self.metrics, self.failure)
         config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
         producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())

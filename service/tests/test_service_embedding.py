@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.embedding import BatchReport, Embedder, Preparation, Window
 from embedding_service.encoders.protocol import Computation, Computed, Encoder, EncoderOutOfMemory, Matrix, Tokenized
@@ -89,6 +90,20 @@ def test_an_empty_window_and_one_without_texts_need_no_model() -> None:
 def test_a_text_longer_than_the_models_length_is_marked_truncated() -> None:
     outcomes = embed(WordEncoder(), 100, [message("a " * 8), message("a " * 9)])
     assert [outcome.truncated for outcome in outcomes if isinstance(outcome, Embedded)] == [False, True]
+
+
+def test_a_text_that_is_too_long_is_rejected_where_asked_for_and_takes_none_of_the_models_time() -> None:
+    encoder = WordEncoder()
+    outcomes: list[Outcome] = []
+    embedder = Embedder(encoder, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
+    preparation = Preparation(encoder, rejects_long=True)
+    embedder.start(preparation.prepare([message("a"), message("b " * 9), message("c " * 8)]))
+    embedder.finish()
+    assert [type(outcome) for outcome in outcomes] == [Embedded, Rejection, Embedded]
+    assert isinstance(outcomes[1], Rejection)
+    assert (outcomes[1].reason, outcomes[1].stage) == (DeadLetterReason.TEXT_TOO_LONG, Stage.EMBED)
+    assert "more than 8 tokens" in outcomes[1].message
+    assert not any("b" in text for batch in encoder.batches for text in batch)
 
 
 def test_the_text_that_the_model_cannot_take_is_dead_lettered_and_the_rest_go_on() -> None:

@@ -135,6 +135,7 @@ def test_what_a_builder_writes_without_secrets_is_whole_with_those_of_the_enviro
         pytest.param("kafka: {sasl_mechanism: PLAIN}", {"EMBEDDING_KAFKA__SASL_USERNAME": "u"}, r"c\.yaml: kafka\.sasl_mechanism: 'PLAIN': expected kafka\.sasl_password set too \(EMBEDDING_KAFKA__SASL_PASSWORD\)", id="a user without a password"),
         pytest.param("", {"EMBEDDING_KAFKA__SASL_PASSWORD": "p"}, r"c\.yaml: kafka\.sasl_mechanism: None: expected PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, .+", id="a password without a mechanism"),
         pytest.param("", {"EMBEDDING_KAFKA__SASL_PASSWORD": "p\n"}, r"EMBEDDING_KAFKA__SASL_PASSWORD: \*+: expected no line break at its end .+", id="a secret with the line break of echo"),
+        pytest.param("model: {on_overflow: cut}", {}, r"c\.yaml: model\.on_overflow: 'cut': expected one of truncate, reject", id="a treatment of long texts that there isn't"),
         pytest.param("model: {change_policy: mixed}", {}, r"c\.yaml: model\.change_policy: 'mixed': expected one of require_new_output_topic, allow_mixed", id="a change policy that there isn't"),
         pytest.param("", {"EMBEDDING_KAFKA__TOPIC": "x"}, r"EMBEDDING_KAFKA__TOPIC: unknown key; expected one of .+", id="an unknown variable"),
     ],

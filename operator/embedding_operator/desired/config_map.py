@@ -43,6 +43,7 @@ def worker_settings(pipeline: EmbeddingPipeline) -> Settings:
             name=spec.model.name,
             revision=spec.model.revision,
             max_length=spec.model.max_length,
+            on_overflow="reject" if spec.model.on_overflow == "Reject" else "truncate",
             device=_DEVICES[spec.model.device],
             prompt=spec.model.prompt,
             normalize=spec.model.normalize,

@@ -17,6 +17,7 @@ class DeadLetterReason(StrEnum):
     TEXT_MISSING = "TextMissing"
     TEXT_NOT_A_STRING = "TextNotAString"
     INVALID_ID = "InvalidId"
+    TEXT_TOO_LONG = "TextTooLong"
     ENCODING_FAILED = "EncodingFailed"
     VECTOR_NOT_FINITE = "VectorNotFinite"
     OUTPUT_INVALID = "OutputInvalid"

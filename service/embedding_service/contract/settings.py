@@ -143,6 +143,9 @@ class ModelSettings(_Section):
     name: str = Field(default=DEFAULT_MODEL, min_length=1)
     revision: str | None = Field(default=None, min_length=1)
     max_length: int | None = Field(default=None, ge=1, description="unset: the model's own")
+    on_overflow: Literal["truncate", "reject"] = Field(
+        default="truncate", description="whether a longer text is cut or goes to the dead-letter topic"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     prompt: str | None = None
     normalize: bool = True
