@@ -3,19 +3,27 @@
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from embedding_service.contract.fingerprint import EmbeddingContract
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
+from embedding_service.encoders.cuda import Transfers
 from embedding_service.encoders.padding import Padding
-from embedding_service.encoders.protocol import Computed, EncoderOutOfMemory, LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.protocol import (
+    Computation,
+    Computed,
+    EncoderOutOfMemory,
+    LoadedModel,
+    Matrix,
+    Tokenized,
+)
 from embedding_service.encoders.tokenizing import Tokenizer
 from embedding_service.encoders.weights import find_weights, hash_files
 
@@ -41,9 +49,11 @@ class PyTorchEncoder:
         self.max_length: int = _UNLIMITED
         self._tokenizer: Tokenizer | None = None
         self._padding: Padding | None = None
+        self._transfers: Transfers | None = None
         if isinstance(model.tokenizer, PreTrainedTokenizerBase):
             self.max_length = model.max_seq_length or _UNLIMITED
             self._tokenizer = Tokenizer(model.tokenizer, self._prompt, self.max_length)
+            self._transfers = Transfers(model.device) if model.device.type == "cuda" else None
             self._padding = Padding.of(model, self._prompt, self._tokenizer)
             if self._padding is not None and not self._agrees(self._padding):
                 self._padding = None
@@ -56,37 +66,43 @@ class PyTorchEncoder:
             return [Tokenized(text, None, 1 + len(text) // _CHARACTERS_PER_TOKEN, truncated=False) for text in texts]
         return self._tokenizer(texts)
 
-    def submit(self, batch: Sequence[Tokenized]) -> Computed:
+    def submit(self, batch: Sequence[Tokenized]) -> Computation:
         """See ``Encoder``."""
         try:
-            vectors = self._of_texts(batch) if self._padding is None else self._of_ids(batch, self._padding)
+            if self._padding is None:
+                return Computed(np.ascontiguousarray(self._of_texts(batch), dtype=np.float32))
+            return self._of_ids(batch, self._padding)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise EncoderOutOfMemory(str(error)) from error
         except RuntimeError as error:
             if not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
             raise EncoderOutOfMemory(str(error)) from error
-        return Computed(np.ascontiguousarray(vectors, dtype=np.float32))
 
     def _agrees(self, padding: Padding) -> bool:
         """Whether vectors are those of sentence-transformers' own ``encode``, which may do more than is known here."""
         probes = self.tokenize(["Probe", "A longer probe, of a few more words."])
-        ours, theirs = self._of_ids(probes, padding), self._of_texts(probes)
+        ours, theirs = self._of_ids(probes, padding).result(), self._of_texts(probes)
         cosines = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
         return bool(cosines.min() >= _LEAST_COSINE)
 
     @torch.inference_mode()
-    def _of_ids(self, batch: Sequence[Tokenized], padding: Padding) -> Matrix:
-        features = batch_to_device(padding([text.ids for text in batch if text.ids is not None]), self._model.device)
-        vectors = self._model(features)["sentence_embedding"]
+    def _of_ids(self, batch: Sequence[Tokenized], padding: Padding) -> Computation:
+        features = padding([text.ids for text in batch if text.ids is not None])
+        if self._transfers is None:
+            return Computed(np.ascontiguousarray(self._vectors(features).numpy()))
+        self._transfers.wait_for_room()
+        return self._transfers.back(self._vectors(self._transfers.there(features)))
+
+    def _vectors(self, features: dict[str, Any]) -> torch.Tensor:
+        vectors: torch.Tensor = self._model(features)["sentence_embedding"]
         if self._model.truncate_dim is not None:
             vectors = vectors[:, : self._model.truncate_dim]
         # The length of a vector in half precision would be less exact than the vector.
         vectors = vectors.float()
         if self._normalize:
             vectors = torch.nn.functional.normalize(vectors, dim=1)
-        found: Matrix = vectors.cpu().numpy()
-        return found
+        return vectors
 
     def _of_texts(self, batch: Sequence[Tokenized]) -> Matrix:
         return self._model.encode(
