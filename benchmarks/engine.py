@@ -28,7 +28,7 @@ from contestants import Flow, Stream, WaitingEncoder  # noqa: E402 - as above
 from quiet import undisturbed  # noqa: E402 - as above
 from sentence_transformers import SentenceTransformer  # noqa: E402 - as above
 
-from embedding_service.contract.settings import ModelSettings, Settings  # noqa: E402 - as above
+from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders import pytorch  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
@@ -86,7 +86,7 @@ def _filled(servers: str, topic: str, texts: tuple[str, ...] | list[str]) -> Str
 def _throughput(stream: Stream, model: LoadedModel, texts: tuple[str, ...], rounds: int) -> Row:
     """Messages a second of each contestant, by round, and the loop's processor time outside of the model."""
     theirs = SentenceTransformer(model.path, device="cpu", local_files_only=True)
-    budget = Settings().engine.max_batch_tokens
+    budget = model.batch_tokens
     flows: list[Flow] = []
 
     def loop() -> float:
@@ -138,7 +138,7 @@ def _report_processor(stream: Stream, flows: list[Flow]) -> Row:
 
 def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float) -> Row:
     """The loop's rate, where the model takes none of the processor's time, against that model's own."""
-    budget = Settings().engine.max_batch_tokens
+    budget = model.batch_tokens
     waiting = replace(model, encoder=WaitingEncoder(seconds, WAITING_TEXTS, budget))
     own = WAITING_TEXTS / seconds
     rates = [stream.messages / undisturbed(lambda: run.through_worker(stream, waiting).seconds)[0] for _ in range(3)]

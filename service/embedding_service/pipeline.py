@@ -97,14 +97,13 @@ class Pipeline(threading.Thread):
 
     def _flow(self, partitions: Partitions) -> None:
         inbox, outbox = Inbox(), Outbox(maxsize=OUTBOX_WINDOWS)
-        engine, encoder = self._settings.engine, self._model.encoder
         tokenizer = TokenizeStage(
             inbox,
-            Preparation(encoder, rejects_long=self._settings.model.on_overflow == "reject"),
+            Preparation(self._model.encoder, rejects_long=self._settings.model.on_overflow == "reject"),
             self.metrics,
             self.failure,
         )
-        model = ModelStage(inbox, outbox, encoder, engine, self.metrics, self.failure)
+        model = ModelStage(inbox, outbox, self._model, self._settings.engine, self.metrics, self.failure)
         config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
         producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)

@@ -13,7 +13,7 @@ from embedding_service.batching import BASE_TOKENS, Pace, window_count
 from embedding_service.contract.settings import EngineSettings
 from embedding_service.delivery.protocol import Delivery
 from embedding_service.embedding import BatchReport, Embedder, Preparation, Prepared, TokenizedMessage, Window
-from embedding_service.encoders.protocol import Encoder
+from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.inbox import Inbox, Waiting
 from embedding_service.metrics import Metrics
 from embedding_service.records import Outcome
@@ -103,13 +103,20 @@ class ModelStage(threading.Thread):
     """Takes windows from the inbox, embeds them and hands the outcomes on."""
 
     def __init__(
-        self, inbox: Inbox, outbox: Outbox, encoder: Encoder, engine: EngineSettings, metrics: Metrics, failure: Failure
+        self,
+        inbox: Inbox,
+        outbox: Outbox,
+        model: LoadedModel,
+        engine: EngineSettings,
+        metrics: Metrics,
+        failure: Failure,
     ) -> None:
         super().__init__(name="model", daemon=True)
         self.heartbeat = Heartbeat()
         self._inbox = inbox
         self._outbox = outbox
-        self._embedder = Embedder(encoder, engine.max_batch_tokens, self._on_batch, self._on_window)
+        batch_tokens = engine.max_batch_tokens or model.batch_tokens
+        self._embedder = Embedder(model.encoder, batch_tokens, self._on_batch, self._on_window)
         # Half of what may be in flight is in the model, half is read meanwhile.
         self._max_window = max(1, engine.max_in_flight // 2)
         self._pace = Pace(engine.window_seconds)

@@ -160,7 +160,9 @@ class EngineSettings(_Section):
 
     max_in_flight: int = Field(default=2048, ge=1, description="messages consumed and not yet committed")
     max_in_flight_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="bytes of the same")
-    max_batch_tokens: int = Field(default=1024, ge=1, description="padded tokens of a batch of the model")
+    max_batch_tokens: int | None = Field(
+        default=None, ge=1, description="padded tokens of a batch of the model; unset: what suits the device"
+    )
     window_seconds: float = Field(
         default=5.0, gt=0, le=60, description="work in the model at a time; a drain takes about as long"
     )

@@ -12,6 +12,9 @@ from embedding_service.contract.fingerprint import EmbeddingContract
 Matrix = NDArray[np.float32]
 Ids = NDArray[np.int32]
 
+_CPU_BATCH_TOKENS = 1_024
+_GPU_BATCH_TOKENS = 65_536
+
 
 class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller handles with a smaller batch
     """A batch did not fit into memory; a smaller one may."""
@@ -98,3 +101,8 @@ class LoadedModel:
     device: str
     contract: EmbeddingContract
     seconds: float
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch that keep the device busy and no text waiting; measured, see docs/performance.md."""
+        return _CPU_BATCH_TOKENS if self.device == "cpu" else _GPU_BATCH_TOKENS
