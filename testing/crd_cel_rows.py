@@ -176,7 +176,7 @@ CEL_ROWS: dict[str, CelRow] = {
     "another normalize under cover of another device": CelRow(
         "spec",
         _MODEL_CHANGES,
-        {"spec.model.device": "CPU", "spec.model.cache.sizeLimit": "10Gi"},
+        {"spec.model.device": "CPU", "spec.model.onOverflow": "Reject", "spec.output.encoding": "Binary"},
         {"spec.model.device": "CPU", "spec.model.normalize": False},
         before={},
     ),

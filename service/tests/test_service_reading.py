@@ -118,9 +118,19 @@ def test_the_encoding_can_be_changed_and_each_record_of_the_topic_says_its_own(
         assert np.allclose(vector_of(other), vector_of(plain), atol=1e-6)
         assert _comparable(other) == _comparable(plain)
 
-    main(["read", stream.output, "--max-messages", "3", "--bootstrap-servers", stream.bootstrap_servers])
+    assert main(["read", stream.output, "--max-messages", "3", "--bootstrap-servers", stream.bootstrap_servers]) == 0
     shown = [_loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert sorted(shown, key=str) == sorted(documents.values(), key=str)
+
+
+def test_a_roundtrip_finds_its_embedding_among_binary_outputs(
+    stream: Stream, start_pipeline: Callable[..., Pipeline], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    start_pipeline(stream.settings(output={"encoding": "binary"}))
+    assert (
+        main(["roundtrip", stream.input, stream.output, "a text", "--bootstrap-servers", stream.bootstrap_servers]) == 0
+    )
+    assert _loads(capfdbinary.readouterr().out)["embedding_dimension"] == 384
 
 
 def _document(message: Message) -> dict[str, Any]:

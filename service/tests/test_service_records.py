@@ -118,6 +118,7 @@ def as_written(outcome: Embedded, encoding: Encoding = "json", *, include_text: 
     return document
 
 
+BINARY: Headers = [("embedding-encoding", b"binary"), ("embedding-field-embedding_dimension", b"1")]
 INPUTS = {
     "all fields": b'{"id": "a", "text": "x", "timestamp": 9, "source": {"of": ["any", 1, null, "a\\n"]}}',
     "only the text": '{"text": "héllo 🌍"}'.encode(),
@@ -152,12 +153,14 @@ def test_binary_is_little_endian_float32_and_headers_of_json_without_what_is_nul
 @pytest.mark.parametrize(
     ("value", "headers"),
     [
-        pytest.param(b"abc", [("embedding-encoding", b"binary")], id="no whole number of floats"),
-        pytest.param(b"abcd", [("embedding-encoding", b"binary"), ("embedding-field-id", b"x")], id="a field that is no JSON"),
-        pytest.param(b"abcd", [("embedding-encoding", b"binary"), ("embedding-field-id", None)], id="a field that is null"),
-        pytest.param(b"\0\0\xc0\x7f", [("embedding-encoding", b"binary")], id="a vector that is not finite"),
-        pytest.param(b"abcd", [("embedding-encoding", b"other")], id="an encoding that is unknown"),
-        pytest.param(b"abcd", [], id="no encoding"),
+        pytest.param(b"abc", BINARY, id="no whole number of floats"),
+        pytest.param(b"abcd" * 2, BINARY, id="more floats than it says"),
+        pytest.param(b'{"text": 12}', BINARY[:1], id="the header of another record"),
+        pytest.param(b"abcd", [*BINARY, ("embedding-field-id", b"x")], id="a field that is no JSON"),
+        pytest.param(b"abcd", [*BINARY, ("embedding-field-id", None)], id="a field that is null"),
+        pytest.param(b"\0\0\xc0\x7f", BINARY, id="a vector that is not finite"),
+        pytest.param(b"abcd", [("embedding-encoding", b"other"), *BINARY[1:]], id="an encoding that is unknown"),
+        pytest.param(b"abcd", BINARY[1:], id="no encoding"),
     ],
 )  # fmt: skip
 def test_what_only_looks_like_an_output_stays_as_it_is(value: bytes, headers: Headers) -> None:

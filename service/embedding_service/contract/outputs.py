@@ -32,6 +32,8 @@ def as_json(value: bytes, headers: Headers) -> bytes:
     try:
         found: dict[str, Any] = {name: json.loads(text) for name, text in _fields(headers)}
         found["embedding"] = _floats(value)
+        if found.get("embedding_dimension") != len(found["embedding"]):
+            return value
         document = {name: found.get(name) for name in FIELDS}
         return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError, struct.error):
