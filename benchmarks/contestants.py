@@ -27,6 +27,8 @@ from kafka_helpers import create_topics, delete_topics
 PARTITIONS = 4
 TIMEOUT_SECONDS = 600.0
 GROUP_SECONDS = 60.0
+# Threads of the loop, by name, and those of the Kafka clients.
+STAGES = ("consumer", "tokenizer", "model", "delivery", "librdkafka")
 # Batches that the stand-in takes before the first of them is through.
 QUEUE = 4
 # Numbers as long as a model's are, since writing them takes its time.
@@ -56,20 +58,20 @@ class TimedEncoder:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.dimension, self.max_length = encoder.dimension, encoder.max_length
-        self.seconds = 0.0
+        self.tokenizing = self.computing = 0.0
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """See ``Encoder``."""
         started = time.thread_time()
         tokenized = self._encoder.tokenize(texts)
-        self.seconds += time.thread_time() - started
+        self.tokenizing += time.thread_time() - started
         return tokenized
 
     def submit(self, batch: Sequence[Tokenized]) -> Computation:
         """See ``Encoder``."""
         started = time.thread_time()
         computation = self._encoder.submit(batch)
-        self.seconds += time.thread_time() - started
+        self.computing += time.thread_time() - started
         return computation
 
 
@@ -140,49 +142,52 @@ def ceiling(encoder: Encoder, texts: Sequence[str], budget: int) -> float:
 
 
 @contextmanager
-def worker(stream: Stream, model: LoadedModel, metrics: Metrics) -> Iterator[tuple[Pipeline, str]]:
-    """Run the worker's loop on the stream, as a group of its own and into topics of its own; yields the output's."""
+def output_topics(servers: str) -> Iterator[str]:
+    """Topics for the worker to write to, on a real Kafka; yields the name of the first."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    topics = [f"{name}-out", f"{name}-out-deadletter"]
-    create_topics(stream.bootstrap_servers, topics, partitions=PARTITIONS)
-    settings = Settings.model_validate(
-        {
-            "kafka": {
-                "bootstrap_servers": stream.bootstrap_servers,
-                "input_topic": stream.topic,
-                "output_topic": topics[0],
-                "consumer_group": name,
-            }
-        }
-    )
-    pipeline = Pipeline(settings, model, metrics)
+    topics = [name, f"{name}-deadletter"]
+    create_topics(servers, topics, partitions=PARTITIONS)
+    yield name
+    delete_topics(servers, topics)
+
+
+@contextmanager
+def worker(stream: Stream, output: str, model: LoadedModel, metrics: Metrics, **engine: int) -> Iterator[Pipeline]:
+    """Run the worker's loop on the stream, as a group of its own."""
+    kafka = {
+        "bootstrap_servers": stream.bootstrap_servers,
+        "input_topic": stream.topic,
+        "output_topic": output,
+        "consumer_group": output,
+    }
+    pipeline = Pipeline(Settings.model_validate({"kafka": kafka, "engine": engine}), model, metrics)
     pipeline.start()
     try:
-        yield pipeline, topics[0]
+        yield pipeline
     finally:
         pipeline.stop()
         pipeline.join()
-        delete_topics(stream.bootstrap_servers, topics)
 
 
-def through_worker(stream: Stream, model: LoadedModel) -> Flow:
+def through_worker(stream: Stream, output: str, model: LoadedModel, **engine: int) -> Flow:
     """All of the stream through the worker's loop, in this process with the model that is loaded."""
     encoder = TimedEncoder(model.encoder)
     metrics = _Counting(stream.messages)
-    with worker(stream, replace(model, encoder=encoder), metrics) as (pipeline, _):
+    with worker(stream, output, replace(model, encoder=encoder), metrics, **engine) as pipeline:
         deadline = time.monotonic() + GROUP_SECONDS
         while not pipeline.in_flight:
             if pipeline.failure.occurred() or time.monotonic() > deadline:
                 raise RuntimeError(f"nothing is consumed: {pipeline.failure.error}")
             time.sleep(0.001)
         started, before = time.monotonic(), _cpu_seconds()
-        encoder.seconds = 0.0
+        encoder.tokenizing = encoder.computing = 0.0
         if not metrics.done.wait(TIMEOUT_SECONDS):
             raise RuntimeError(f"not all came out: {pipeline.failure.error}")
         seconds, after = time.monotonic() - started, _cpu_seconds()
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
-    spent["model"] -= encoder.seconds
-    return Flow(seconds, {name: spent[name] for name in ("consumer", "model", "delivery", "librdkafka")})
+    spent["tokenizer"] -= encoder.tokenizing
+    spent["model"] -= encoder.computing
+    return Flow(seconds, {name: spent[name] for name in STAGES})
 
 
 def _cpu_seconds() -> dict[str, float]:
@@ -247,7 +252,11 @@ def encode_in_batches(model: SentenceTransformer, texts: Sequence[str]) -> float
 
 def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_second: float) -> list[float]:
     """Seconds from ``produce`` to the output being read, of texts that are sent one by one."""
-    with _topic(stream) as topic, worker(replace(stream, topic=topic), model, Metrics()) as (pipeline, output):
+    with (
+        _topic(stream) as topic,
+        output_topics(stream.bootstrap_servers) as output,
+        worker(replace(stream, topic=topic), output, model, Metrics()) as pipeline,
+    ):
         reader = Consumer(_config(stream) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
         reader.assign([TopicPartition(output, partition, 0) for partition in range(PARTITIONS)])
         producer = Producer(_config(stream) | {"linger.ms": 0})

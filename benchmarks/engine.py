@@ -83,6 +83,11 @@ def _filled(servers: str, topic: str, texts: tuple[str, ...] | list[str]) -> Str
     return Stream(servers, topic, len(texts))
 
 
+def _flow(stream: Stream, model: LoadedModel) -> Flow:
+    with run.output_topics(stream.bootstrap_servers) as output:
+        return run.through_worker(stream, output, model)
+
+
 def _throughput(stream: Stream, model: LoadedModel, texts: tuple[str, ...], rounds: int) -> Row:
     """Messages a second of each contestant, by round, and the loop's processor time outside of the model."""
     theirs = SentenceTransformer(model.path, device="cpu", local_files_only=True)
@@ -90,7 +95,7 @@ def _throughput(stream: Stream, model: LoadedModel, texts: tuple[str, ...], roun
     flows: list[Flow] = []
 
     def loop() -> float:
-        flow = run.through_worker(stream, model)
+        flow = _flow(stream, model)
         flows.append(flow)
         return flow.seconds
 
@@ -141,7 +146,7 @@ def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float) -> R
     budget = model.batch_tokens
     waiting = replace(model, encoder=WaitingEncoder(seconds, WAITING_TEXTS, budget))
     own = WAITING_TEXTS / seconds
-    rates = [stream.messages / undisturbed(lambda: run.through_worker(stream, waiting).seconds)[0] for _ in range(3)]
+    rates = [stream.messages / undisturbed(lambda: _flow(stream, waiting).seconds)[0] for _ in range(3)]
     ratio = statistics.median(rates) / own
     print(f"an encoder that waits {name}: {statistics.median(rates):,.0f} msgs/s, {ratio:.3f} of its own rate")
     return {"encoder": name, "own": own, "messages_per_second": rates}

@@ -1,9 +1,9 @@
-"""The model on this machine's GPU: how fast, how exact, and how near to it the worker's embedding path is.
+"""The model on this machine's GPU: how fast and how exact. ``gpu_stream.py`` tells how near to it the worker is.
 
 Prints, for each precision and size of batches, messages and tokens a second of the model alone (texts sorted by length,
 batches by padded tokens) with the spread of the rounds, its cosine to float32 on the CPU, and how often nearest
-neighbours agree. Then the same texts through the worker's ``Embedder``. Needs a GPU, and fails without one. Not part of
-``make bench``. Writes all of it to ``out/benchmarks/gpu.json``.
+neighbours agree. Needs a GPU, and fails without one. Not part of ``make bench``. Writes all of it to
+``out/benchmarks/gpu.json``.
 """
 
 import argparse
@@ -28,18 +28,14 @@ sys.path[:0] = [str(ROOT / "testing"), str(ROOT / "operator"), str(ROOT / "servi
 
 from embedding_service.batching import pack  # noqa: E402 - needs the path above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
-from embedding_service.embedding import Embedder, Preparation, Window  # noqa: E402 - as above
 from embedding_service.encoders.protocol import Matrix  # noqa: E402 - as above
-from embedding_service.encoders.pytorch import PyTorchEncoder  # noqa: E402 - as above
 from embedding_service.encoders.weights import find_weights  # noqa: E402 - as above
-from embedding_service.records import Embedded, InputRecord, TextMessage  # noqa: E402 - as above
 from real_texts import long_tailed  # noqa: E402 - as above
 
 ROUNDS = 5
 TEXTS = 8_000
 COMPARED = 3_000
 BUDGETS = (1_024, 4_096, 16_384, 65_536)
-WINDOW = 2_048
 NEIGHBOURS = 10
 OUTPUT = ROOT / "out" / "benchmarks" / "gpu.json"
 
@@ -127,7 +123,6 @@ def main() -> None:
     tokenizing = _rates(partial(reference.tokenize, texts), len(texts), tokens)
     print(f"tokenizer alone: {tokenizing['messages_per_second']:,.0f} msgs/s", flush=True)
     rows += [{"tokenizer": tokenizing}]
-    rows += [_worker_row(path, texts, tokens)]
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps({"environment": _environment(texts, tokens), "rows": rows}, indent=2))
     print(f"written to {OUTPUT.relative_to(ROOT)}")
@@ -193,33 +188,6 @@ def _rates(work: Callable[[], object], messages: int, tokens: int) -> dict[str, 
         "most": max(rates),
         "tokens_per_second": median * tokens / messages,
     }
-
-
-def _worker_row(path: str, texts: list[str], tokens: int) -> dict[str, Any]:
-    """The worker's own path, tokenising included, as it is configured by default."""
-    encoder = PyTorchEncoder(
-        SentenceTransformer(path, device="cuda", local_files_only=True), prompt=None, normalize=True
-    )
-    messages = [
-        TextMessage(InputRecord("t", 0, number, None, b"", (), 0), str(number), text, None, None)
-        for number, text in enumerate(texts)
-    ]
-    found = {}
-    for budget in (BUDGETS[0], BUDGETS[2]):
-        embedder = Embedder(encoder, budget, lambda _: None, _check)
-        found[str(budget)] = _rates(partial(_embed, Preparation(encoder), embedder, messages), len(texts), tokens)
-        print(f"worker's Embedder, float32, budget {budget}: {found[str(budget)]['messages_per_second']:,.0f} msgs/s")
-    return {"worker": found}
-
-
-def _embed(preparation: Preparation, embedder: Embedder, messages: list[TextMessage]) -> None:
-    for start in range(0, len(messages), WINDOW):
-        embedder.start(preparation.prepare(messages[start : start + WINDOW]))
-    embedder.finish()
-
-
-def _check(window: Window) -> None:
-    assert all(isinstance(outcome, Embedded) for outcome in window.ordered())
 
 
 def _line(row: dict[str, Any]) -> str:
