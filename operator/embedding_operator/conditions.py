@@ -48,7 +48,7 @@ def _ready(observed: Observed, parts: tuple[Condition, ...]) -> Condition:
 def _blocked(observed: Observed) -> Problem | None:
     """What stands before everything else."""
     if observed.pipeline.spec.paused:
-        return Problem(Reason.PAUSED, "spec.paused is true: no worker runs; topics and offsets stay")
+        return Problem(Reason.PAUSED, "spec.paused is true: no worker is to run; topics and offsets stay")
     return observed.conflict or observed.secrets.problem
 
 
@@ -86,7 +86,7 @@ def _workers_ready(observed: Observed, plan: Plan) -> Condition:
         return condition(FALSE, blocked.reason, blocked.message)
     wanted = observed.pipeline.spec.replicas
     if wanted == 0:
-        return condition(FALSE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker runs")
+        return condition(FALSE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker is to run")
     live = observed.objects.get("Deployment")
     problem = workers.problem(live, observed.pods, observed.now)
     if problem is not None:

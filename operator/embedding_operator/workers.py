@@ -16,6 +16,8 @@ _NOT_STARTED = frozenset({"ContainerCannotRun", "StartError"})
 # How long the end of a container explains why the one after it isn't ready: longer than a back-off, which is 5 minutes
 # at most, and than most models take to load.
 _EXPLAINS = timedelta(minutes=10)
+# Longer than a kubelet takes to notice that a container ended, shorter than a worker is ready and not ready again.
+_NOTICED = timedelta(seconds=5)
 # Reasons of a worker that are about its model; the others are about the worker as a whole.
 MODEL_REASONS = frozenset(
     {
@@ -80,10 +82,10 @@ def _pod_problem(pod: Object, now: datetime) -> Problem | None:
         return Problem(Reason.UNSCHEDULABLE, f"{message.rstrip('. ')}; {advice}")
     statuses = pod.get("status", {}).get("containerStatuses") or []
     ours = next((status for status in statuses if status["name"] == "worker"), None)
-    return None if ours is None else _container_problem(ours, now)
+    return None if ours is None else _container_problem(pod, ours, now)
 
 
-def _container_problem(status: Object, now: datetime) -> Problem | None:
+def _container_problem(pod: Object, status: Object, now: datetime) -> Problem | None:
     waiting = status.get("state", {}).get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _IMAGE:
@@ -91,21 +93,33 @@ def _container_problem(status: Object, now: datetime) -> Problem | None:
         return Problem(Reason.IMAGE_PULL_FAILED, f"{said}; check spec.worker.image and spec.worker.imagePullSecrets")
     if reason in _CONFIG:
         return _not_started(message or reason)
-    ended = status.get("state", {}).get("terminated") or _last_end(status, now)
+    ended = status.get("state", {}).get("terminated") or _last_end(pod, status, now)
     if ended is not None and ended.get("reason") in _NOT_STARTED:
         return _not_started(ended.get("message") or ended["reason"])
     return None if ended is None else _termination(ended)
 
 
-def _last_end(status: Object, now: datetime) -> Object | None:
+def _last_end(pod: Object, status: Object, now: datetime) -> Object | None:
     """How the container before this one ended, where that still says why this one isn't ready."""
     ended: Object | None = status.get("lastState", {}).get("terminated")
     waiting = status.get("state", {}).get("waiting") or {}
     if ended is None or waiting.get("reason") == _BACK_OFF:
         return ended
+    if _was_ready(pod, status):
+        # What ended the one before it was over.
+        return None
     # Kubernetes leaves the time out where it lost track of the container.
     finished = ended.get("finishedAt")
     return ended if finished and now - datetime.fromisoformat(finished) < _EXPLAINS else None
+
+
+def _was_ready(pod: Object, status: Object) -> bool:
+    """Whether the container that runs was ready before it wasn't."""
+    started = status.get("state", {}).get("running", {}).get("startedAt")
+    unready = _condition(pod, "Ready").get("lastTransitionTime")
+    if not started or not unready:
+        return False
+    return datetime.fromisoformat(unready) - datetime.fromisoformat(started) > _NOTICED
 
 
 def _not_started(said: str) -> Problem:

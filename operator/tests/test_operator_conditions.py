@@ -98,11 +98,11 @@ SAID: dict[str, tuple[Observed, str, str, str, str]] = {
     ),
     "the pipeline is paused": (
         observed(pipeline(paused=True)),
-        *("WorkersReady", "False", Reason.PAUSED, "spec.paused is true: no worker runs; topics and offsets stay"),
+        *("WorkersReady", "False", Reason.PAUSED, "spec.paused is true: no worker is to run; topics and offsets stay"),
     ),
     "no worker is wanted": (
         observed(pipeline(replicas=0)),
-        *("WorkersReady", "False", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker runs"),
+        *("WorkersReady", "False", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker is to run"),
     ),
     "the API server refuses an object": (
         observed(rejected=REJECTED),

@@ -35,6 +35,10 @@ def unscheduled(message: str) -> Object:
     return {"phase": "Pending", "conditions": [condition]}
 
 
+def unready(**since: int) -> Object:
+    return {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": ago(**since)}]}
+
+
 ADVICE = "free or add a node, or change spec.worker (resources, gpu, nodeSelector, tolerations)"
 CHECK = "check spec.worker.image and spec.worker.imagePullSecrets"
 PARTS = "check spec.worker (image, env, runtimeClassName) and the Secrets that the pipeline names"
@@ -103,6 +107,15 @@ STATES: dict[str, tuple[Object, str, str]] = {
     ),
     "the worker was started again after it said why it ended": (
         container(state={"running": {}}, lastState=ended("TopicMissing: topic 'out': gone", finishedAt=ago(minutes=9))),
+        TerminationReason.TOPIC_MISSING,
+        "topic 'out': gone",
+    ),
+    "the worker was started again before it was noticed that it ended": (
+        unready(seconds=58)
+        | container(
+            state={"running": {"startedAt": ago(seconds=60)}},
+            lastState=ended("TopicMissing: topic 'out': gone", finishedAt=ago(seconds=60)),
+        ),
         TerminationReason.TOPIC_MISSING,
         "topic 'out': gone",
     ),
@@ -181,6 +194,11 @@ FINE: dict[str, Object] = {
     ),
     "it crashed ten minutes ago": container(
         state={"running": {}}, lastState=ended(code=139, finishedAt=ago(minutes=10))
+    ),
+    "it was ready after it crashed, and no longer is": unready(seconds=1)
+    | container(
+        state={"running": {"startedAt": ago(seconds=60)}},
+        lastState=ended("AccessDenied: missing ACL: expected WRITE on topic 'out'", finishedAt=ago(seconds=60)),
     ),
     "it crashed and nobody knows when": container(state={"running": {}}, lastState=ended(code=137, finishedAt=None)),
     "it could not be started days ago": container(
