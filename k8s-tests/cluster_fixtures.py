@@ -1,5 +1,6 @@
 """Fixtures of the tests on a cluster: the cluster itself, and namespaces that no other test has."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from announcing import announcer
 from testcluster import session
 from testcluster.cluster import Cluster
 from testcluster.errors import ClusterUnavailable, CommandFailed
+from waiting import wait_until
 
 TEST_TIMEOUT_SECONDS = 600
 
@@ -45,8 +47,15 @@ def namespace(cluster: Cluster, unique: str) -> Iterator[str]:
 
 @contextmanager
 def restricted_namespace(cluster: Cluster, name: str) -> Iterator[str]:
-    """Make such a namespace, for several tests together."""
-    cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    """Make such a namespace, for several tests together; pods can be made in it at once."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    # Not labelled afterwards: a pod may be judged by what the API server knew of the namespace before.
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
+    try:
+        # A controller makes it, and without it there is no pod.
+        account = ("--namespace", name, "get", "serviceaccount", "default")
+        wait_until(lambda: cluster.kubectl(*account, check=False).returncode == 0, 120, "no service account")
+        yield name
+    finally:
+        cluster.kubectl("delete", "namespace", name, "--wait=false")

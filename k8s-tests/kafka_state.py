@@ -40,6 +40,11 @@ def topic(bootstrap_servers: str, name: str) -> TopicState | None:
     return TopicState(str(found.topic_id), len(found.partitions))
 
 
+def wait_until_gone(bootstrap_servers: str, name: str) -> None:
+    """Wait until a topic that was deleted is unknown to the broker, too: its controller is first to know."""
+    wait_until(lambda: topic(bootstrap_servers, name) is None, TIMEOUT_SECONDS, f"topic {name} is still there")
+
+
 def config(bootstrap_servers: str, name: str) -> dict[str, Any]:
     """A topic's configuration."""
     with _admin(bootstrap_servers) as admin:
@@ -82,7 +87,7 @@ def write_texts(bootstrap_servers: str, name: str, texts: Mapping[str, str]) -> 
     produce(bootstrap_servers, records)
 
 
-def embedded(bootstrap_servers: str, name: str, ids: Iterable[str], seconds: float = 60) -> list[str]:
+def embedded(bootstrap_servers: str, name: str, ids: Iterable[str], seconds: float = 180) -> list[str]:
     """Read an output topic until at least as many records are in it as there are ``ids``; returns theirs, sorted."""
     messages = read_all(bootstrap_servers, name, count=len(list(ids)), timeout=seconds)
     return sorted(json.loads(message.value() or b"")["id"] for message in messages)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -28,7 +28,9 @@ OPERATOR = f"deployment/{RELEASE}-embedding-service-operator"
 # How soon what only a resync sees is seen.
 RESYNC_SECONDS = 10
 READY_SECONDS = 180
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 120
+
+T = TypeVar("T")
 
 Object = dict[str, Any]
 
@@ -124,28 +126,41 @@ class Pipeline:
         found = self.get()
         return {} if found is None else found.get("status", {})
 
-    def condition(self, kind: str) -> Object:
-        """A condition of its current generation; empty where there is none."""
+    def conditions(self) -> dict[str, Object]:
+        """The conditions of its current generation by their types, all of one moment."""
         found = self.get() or {}
         generation = found.get("metadata", {}).get("generation")
-        told = [one for one in found.get("status", {}).get("conditions", []) if one["type"] == kind]
-        return told[0] if told and told[0]["observedGeneration"] == generation else {}
+        told = found.get("status", {}).get("conditions", [])
+        return {one["type"]: one for one in told if one["observedGeneration"] == generation}
 
-    def wait(self, kind: str, status: str, reason: str | None = None, seconds: float = READY_SECONDS) -> Object:
-        """Wait for a condition; returns it."""
+    def condition(self, kind: str) -> Object:
+        """A condition of its current generation; empty where there is none."""
+        return self.conditions().get(kind, {})
 
-        def found() -> bool:
-            told = self.condition(kind)
-            return told.get("status") == status and (reason is None or told["reason"] == reason)
+    def wait(
+        self, kind: str, status: str, reason: str | None = None, words: str = "", seconds: float = READY_SECONDS
+    ) -> Object:
+        """Wait for a condition, whose message has these words; returns it as it was then."""
+        return self.wait_for_all(kind, status, reason, words, seconds)[kind]
 
-        self.until(found, f"{kind} isn't {status} {reason or ''}", seconds)
-        return self.condition(kind)
+    def wait_for_all(
+        self, kind: str, status: str, reason: str | None = None, words: str = "", seconds: float = READY_SECONDS
+    ) -> dict[str, Object]:
+        """Wait for a condition, as ``wait`` does; returns all of that moment: the next one may say otherwise."""
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = READY_SECONDS) -> None:
-        """Wait until something is so; says how the pipeline stands where it never is."""
+        def found() -> dict[str, Object] | None:
+            all_told = self.conditions()
+            told = all_told.get(kind, {})
+            right = told.get("status") == status and (reason is None or told["reason"] == reason)
+            return all_told if right and words in told["message"] else None
+
+        return self.until(found, f"{kind} isn't {status} {reason or ''} {words}", seconds) or {}
+
+    def until(self, condition: Callable[[], T], what: str, seconds: float = READY_SECONDS) -> T:
+        """Wait until something is so, and return it; says how the pipeline stands where it never is."""
         try:
             # Each look is a process of kubectl, which takes its time from the pods that are waited for.
-            wait_until(condition, seconds, what, interval=0.5)
+            return wait_until(condition, seconds, what, interval=0.5)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self._account()}") from None
 
@@ -291,7 +306,10 @@ def pipelines(system: System, namespace: str) -> Iterator[Pipelines]:
 @contextmanager
 def pipelines_in(system: System, namespace: str) -> Iterator[Pipelines]:
     """Make pipelines in a namespace, for several tests together."""
-    yield Pipelines(system, namespace)
-    system.cluster.kubectl("delete", "embp", "--all", "--namespace", namespace, "--timeout=60s")
-    servers = system.kafka.bootstrap_servers
-    delete_topics(servers, [name for name in topic_names(servers) if name.startswith(f"{namespace}.")])
+    try:
+        yield Pipelines(system, namespace)
+    finally:
+        # What goes on running takes its time from every later test.
+        system.cluster.kubectl("delete", "embp", "--all", "--namespace", namespace, "--timeout=180s")
+        servers = system.kafka.bootstrap_servers
+        delete_topics(servers, [name for name in topic_names(servers) if name.startswith(f"{namespace}.")])

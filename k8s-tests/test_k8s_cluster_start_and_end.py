@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from testcluster.containerd import PAUSE_IMAGE
 from testcluster.errors import CommandFailed
 from waiting import wait_until
 
-pytestmark = pytest.mark.slow
+# The first test's fixture may build the cluster's components for minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600, func_only=True)]
 
 # A test run, as far as the cluster is concerned.
 RUN = """\
@@ -46,7 +48,7 @@ def kubectl(machine: OwnMachine, *arguments: str) -> str:
 
 def run_a_pod(machine: OwnMachine) -> None:
     kubectl(machine, "run", "pod", f"--image={PAUSE_IMAGE}")
-    kubectl(machine, "wait", "pod/pod", "--for=condition=Ready", "--timeout=60s")
+    kubectl(machine, "wait", "pod/pod", "--for=condition=Ready", "--timeout=180s")
 
 
 def start_run(machine: OwnMachine) -> tuple[subprocess.Popen[str], str, list[str]]:
@@ -74,7 +76,14 @@ def test_after_down_nothing_of_a_cluster_is_left_and_the_next_one_starts(machine
         assert machine.leftovers()
         machine.testcluster("down")
         assert machine.leftovers() == []
-        assert machine.state() == before
+        wait_until_as_it_was(machine, before)
+
+
+def wait_until_as_it_was(machine: OwnMachine, before: Mapping[str, str]) -> None:
+    """Wait until a machine is as before: what was killed is listed until its parent has heard of it."""
+    with suppress(TimeoutError):
+        wait_until(lambda: machine.state() == before, 60, "the machine is not as it was")
+    assert machine.state() == before
 
 
 def test_a_run_that_is_killed_leaves_nothing(machine: OwnMachine) -> None:
@@ -82,8 +91,8 @@ def test_a_run_that_is_killed_leaves_nothing(machine: OwnMachine) -> None:
     process, pid, _ = start_run(machine)
     run_a_pod(machine)
     end(machine, process, "KILL", pid)
-    wait_until(lambda: not machine.leftovers(), 60, "the guard did not remove the cluster")
-    wait_until(lambda: machine.state() == before, 10, "the machine is not as it was")
+    wait_until(lambda: not machine.leftovers(), 180, "the guard did not remove the cluster")
+    wait_until_as_it_was(machine, before)
 
 
 def test_a_run_after_one_that_was_killed_together_with_its_guard_starts_clean(machine: OwnMachine) -> None:

@@ -16,11 +16,12 @@ NOWHERE = {"nodeSelector": {"example.com/no-node": "has-this"}}
 
 def wait_until_refused(pipeline: Pipeline, what: str, owner: Pipeline) -> None:
     """Wait until a pipeline says that another one has what it wants, and runs no workers."""
-    told = pipeline.wait("Ready", "False", "Conflict")
-    assert what in told["message"]
-    assert f"belongs to pipeline {owner.namespace}/{owner.name}" in told["message"]
+    # It may have been refused before, because of another one.
+    belongs = f"belongs to pipeline {owner.namespace}/{owner.name}"
+    told = pipeline.wait_for_all("Ready", "False", "Conflict", words=belongs)
+    assert what in told["Ready"]["message"]
+    assert told["WorkersReady"]["reason"] == "Conflict"
     pipeline.until(lambda: not pipeline.pods(), "its workers still run")
-    assert pipeline.condition("WorkersReady")["reason"] == "Conflict"
 
 
 def pods(pipeline: Pipeline) -> dict[str, int]:

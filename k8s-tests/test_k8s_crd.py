@@ -51,16 +51,18 @@ def alone(cluster: Cluster) -> Iterator[None]:
         "--output=json",
     )
     found = json.loads(cluster.kubectl("get", "deployments", "--all-namespaces", *operators).stdout)["items"]
-    for operator in found:
-        scale(cluster, operator, 0)
-    wait_until(
-        lambda: not json.loads(cluster.kubectl("get", "pods", "--all-namespaces", *operators).stdout)["items"],
-        60,
-        "an operator still runs",
-    )
-    yield
-    for operator in found:
-        scale(cluster, operator, operator["spec"]["replicas"])
+    try:
+        for operator in found:
+            scale(cluster, operator, 0)
+        wait_until(
+            lambda: not json.loads(cluster.kubectl("get", "pods", "--all-namespaces", *operators).stdout)["items"],
+            120,
+            "an operator still runs",
+        )
+        yield
+    finally:
+        for operator in found:
+            scale(cluster, operator, operator["spec"]["replicas"])
 
 
 def scale(cluster: Cluster, deployment: Document, replicas: int) -> None:
@@ -76,10 +78,10 @@ def served(cluster: Cluster, alone: None) -> Iterator[Cluster]:  # noqa: ARG001 
     was_there = cluster.kubectl("get", "crd", RESOURCE, check=False).returncode == 0
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "--filename", str(CRD))
     # A moment passes between Established and requests, and between a new schema and its use.
-    wait_until(lambda: published(cluster) == DESCRIPTIONS, 30, "the API server has not taken the file up")
+    wait_until(lambda: published(cluster) == DESCRIPTIONS, 120, "the API server has not taken the file up")
     wait_until(
         lambda: cluster.kubectl("get", "--raw", f"/{GROUP_VERSION}/embeddingpipelines", check=False).returncode == 0,
-        30,
+        120,
         "the API server does not serve the resource",
     )
     yield cluster

@@ -91,7 +91,7 @@ def test_what_was_changed_while_the_operator_was_away_is_caught_up_with_and_what
     with operator_away(system):
         edited.patch({"worker": {"podAnnotations": {"example.com/edited": "yes"}}})
         edited.kubectl("delete", "configmap", edited.worker)
-        gone.kubectl("delete", "embp", gone.name, "--timeout=10s")
+        gone.kubectl("delete", "embp", gone.name, "--timeout=60s")
         gone.until(lambda: not belongings(gone), "its objects are still there")
         assert kafka_state.topic(servers, f"{prefix}.gone.out") is not None
         cleaned.delete(wait=False)
@@ -105,7 +105,7 @@ def test_what_was_changed_while_the_operator_was_away_is_caught_up_with_and_what
     )
     assert edited.get("configmap") is not None
     cleaned.until(lambda: cleaned.get() is None, "it isn't deleted")
-    assert kafka_state.topic(servers, f"{prefix}.cleaned.out") is None
+    kafka_state.wait_until_gone(servers, f"{prefix}.cleaned.out")
 
 
 def test_with_deletion_policy_delete_the_group_and_the_created_outputs_go_and_the_input_stays(
@@ -119,8 +119,8 @@ def test_with_deletion_policy_delete_the_group_and_the_created_outputs_go_and_th
     assert kafka_state.has_group(servers, prefix)
 
     pipeline.delete()
-    assert kafka_state.topic(servers, f"{prefix}.out") is None
-    assert kafka_state.topic(servers, f"{prefix}.out-deadletter") is None
+    kafka_state.wait_until_gone(servers, f"{prefix}.out")
+    kafka_state.wait_until_gone(servers, f"{prefix}.out-deadletter")
     assert not kafka_state.has_group(servers, prefix)
     # It was created for the pipeline too; but what others write is theirs.
     assert kafka_state.topic(servers, f"{prefix}.in") is not None
@@ -180,8 +180,8 @@ def test_a_namespace_with_a_pipeline_whose_topics_go_with_it_can_be_deleted(
     system.cluster.kubectl("create", "namespace", namespace)
     ending = Pipelines(system, namespace)
     unscheduled(ending, "ending", topics=DELETE)
-    system.cluster.kubectl("delete", "namespace", namespace, "--timeout=60s")
-    assert kafka_state.topic(servers, f"{namespace}.ending.out") is None
+    system.cluster.kubectl("delete", "namespace", namespace, "--timeout=180s")
+    kafka_state.wait_until_gone(servers, f"{namespace}.ending.out")
     assert kafka_state.topic(servers, f"{namespace}.ending.in") is not None
     delete_topics(servers, [f"{namespace}.ending.in"])
 
@@ -195,7 +195,7 @@ def test_who_takes_the_policy_back_during_the_deletion_keeps_the_topics(system: 
         pipeline.delete(wait=False)
         pipeline.until(lambda: (pipeline.get() or {})["metadata"].get("deletionTimestamp"), "the deletion isn't seen")
         pipeline.patch({"topics": {"deletionPolicy": "Retain"}})
-        pipeline.until(lambda: pipeline.get() is None, "the pipeline stays", 60)
+        pipeline.until(lambda: pipeline.get() is None, "the pipeline stays")
     assert kafka_state.topic(system.kafka.bootstrap_servers, topic) is not None
 
 
@@ -205,7 +205,7 @@ def test_a_pipeline_that_can_not_be_read_says_so_and_can_be_deleted(pipelines: P
     pipeline = pipelines.apply("unreadable", worker=odd)
     pipeline.kubectl("patch", "embp", "unreadable", "--type=merge", "--patch", json.dumps(FINALIZED))
     assert "spec.worker.tolerations" in pipeline.wait("Ready", "False", "Invalid")["message"]
-    pipeline.kubectl("delete", "embp", "unreadable", "--timeout=60s")
+    pipeline.kubectl("delete", "embp", "unreadable", "--timeout=180s")
 
 
 def test_a_status_is_never_written_to_another_pipeline_of_the_same_name(system: System, pipelines: Pipelines) -> None:

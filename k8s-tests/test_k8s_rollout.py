@@ -81,17 +81,15 @@ def test_a_changed_secret_replaces_the_workers_who_then_know_the_new_token(pipel
 
     apply_secret(pipelines, "the-second-token")
     until_the_template_follows_the_secret(pipeline, old["metadata"]["annotations"][CHECKSUM])
-    pipeline.until(lambda: [pod["metadata"]["name"] for pod in pipeline.pods()] != [old["metadata"]["name"]], "no roll")
+    new = until_replaced(pipeline, old)
     pipeline.wait("Ready", "True")
-    (new,) = (pod for pod in pipeline.pods() if "deletionTimestamp" not in pod["metadata"])
-    assert new["metadata"]["name"] != old["metadata"]["name"]
     assert answer(pipeline, new, "the-first-token") == 401
     assert answer(pipeline, new, "the-second-token") == 200
 
 
 CHECKSUM = "embeddings.dev/secrets-checksum"
-# What a look at the Secret, the brokers and the Deployment may take.
-LOOK_SECONDS = 5
+# What a look at the Secret, the brokers and the Deployment may take; less than a second resync would.
+LOOK_SECONDS = 8
 ASK = """
 import sys, urllib.error, urllib.request
 request = urllib.request.Request("http://localhost:5000/stats", headers={"Authorization": "Bearer " + sys.argv[1]})
@@ -108,6 +106,18 @@ def checksum(pipeline: Pipeline) -> str:
     return str(deployment["spec"]["template"]["metadata"]["annotations"][CHECKSUM])
 
 
+def until_replaced(pipeline: Pipeline, old: Object) -> Object:
+    """Wait until a pod has ended, whose work goes on until then, and another is the only one; returns that one."""
+
+    def only() -> Object | None:
+        pods = pipeline.pods()
+        return pods[0] if len(pods) == 1 and pods[0]["metadata"]["uid"] != old["metadata"]["uid"] else None
+
+    found = pipeline.until(only, "its worker isn't replaced")
+    assert found is not None
+    return found
+
+
 def answer(pipeline: Pipeline, pod: Object, token: str) -> int:
     """Ask a worker with a token; the API server's proxy would keep it to itself."""
     return int(pipeline.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", ASK, token))
@@ -121,6 +131,7 @@ def test_another_model_contract_needs_another_output_topic_or_the_leave_to_mix(
     pipeline.wait_until_ready()
     kafka_state.write_texts(servers, f"{prefix}.in", {"one": "a text"})
     kafka_state.embedded(servers, f"{prefix}.out", ["one"])
+    (first_worker,) = pipeline.pods()
 
     with pytest.raises(CommandFailed) as refused:
         pipeline.patch({"model": {"maxLength": 64}})
@@ -128,17 +139,19 @@ def test_another_model_contract_needs_another_output_topic_or_the_leave_to_mix(
     assert "spec.output.topic" in str(refused.value)
 
     pipeline.patch({"model": {"maxLength": 64, "changePolicy": "AllowMixed"}})
+    second_worker = until_replaced(pipeline, first_worker)
     pipeline.wait("Ready", "True")
     kafka_state.write_texts(servers, f"{prefix}.in", {"two": "a text"})
-    assert kafka_state.embedded(servers, f"{prefix}.out", ["one", "two"], 120) == ["one", "two"]
+    assert kafka_state.embedded(servers, f"{prefix}.out", ["one", "two"]) == ["one", "two"]
     first, second = (contract for _, contract in sorted(contracts(servers, f"{prefix}.out").items()))
     assert first != second
 
     strict = {"maxLength": 32, "changePolicy": "RequireNewOutputTopic"}
     pipeline.patch({"model": strict, "output": {"topic": f"{prefix}.out-32"}})
+    until_replaced(pipeline, second_worker)
     pipeline.wait("Ready", "True")
     kafka_state.write_texts(servers, f"{prefix}.in", {"three": "a text"})
-    assert kafka_state.embedded(servers, f"{prefix}.out-32", ["three"], 120) == ["three"]
+    assert kafka_state.embedded(servers, f"{prefix}.out-32", ["three"]) == ["three"]
     assert contracts(servers, f"{prefix}.out-32")["three"] not in (first, second)
     assert contracts(servers, f"{prefix}.out").keys() == {"one", "two"}
 

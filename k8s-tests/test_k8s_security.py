@@ -4,7 +4,6 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 
@@ -55,15 +54,14 @@ def send(pipeline: Pipeline, text: str) -> None:
     produce(servers, [Record(names.input, value=json.dumps({"id": text, "text": text}).encode())])
 
 
-def embedded(pipeline: Pipeline, count: int) -> list[str]:
-    """The texts of the first ``count`` outputs, once there are so many."""
+def until_embedded(pipeline: Pipeline, text: str) -> None:
+    """Wait until a text is among the outputs, whatever else is."""
     servers, names = pipeline.system.kafka.bootstrap_servers, Names.of(pipeline.namespace, pipeline.name)
-    found = read_all(servers, names.output, count=count, timeout=120)
-    return sorted(json.loads(record.value() or b"")["original_text"] for record in found)
 
+    def texts() -> list[str]:
+        return [json.loads(record.value() or b"")["original_text"] for record in read_all(servers, names.output)]
 
-def says(pipeline: Pipeline, sentence: str) -> bool:
-    return sentence in pipeline.condition("Ready").get("message", "")
+    pipeline.until(lambda: text in texts(), f"{text!r} isn't embedded")
 
 
 def look(pipeline: Pipeline) -> None:
@@ -99,7 +97,7 @@ def test_with_the_documented_acls_and_no_more_a_pipeline_makes_its_topics_over_t
 ) -> None:
     send(secured.pipeline, "over TLS and SASL")
 
-    assert embedded(secured.pipeline, 1) == ["over TLS and SASL"]
+    until_embedded(secured.pipeline, "over TLS and SASL")
     assert [topic["created"] for topic in secured.pipeline.status["topics"]] == [True, True, True]
 
 
@@ -215,8 +213,7 @@ def test_each_acl_that_the_operator_lacks_is_named_one_after_the_other(pipelines
     ]
     for acl, words in steps:
         sentence = f"Kafka: missing ACL: expected {words} to be allowed to this user"
-        pipeline.until(partial(says, pipeline, sentence), sentence)
-        assert pipeline.condition("Ready")["reason"] == "AccessDenied"
+        pipeline.wait("Ready", "False", "AccessDenied", words=sentence)
         allow(system.kafka.bootstrap_servers, user, [acl])
         look(pipeline)
 
@@ -226,17 +223,16 @@ def test_each_acl_that_the_operator_lacks_is_named_one_after_the_other(pipelines
 
 def test_a_worker_that_may_no_longer_write_names_the_acl_and_loses_nothing_once_it_may_again(secured: Secured) -> None:
     acl = [Acl("WRITE", "TOPIC", secured.names.output)]
-    before = len(read_all(secured.servers, secured.names.output))
     disallow(secured.servers, secured.user, acl)
     send(secured.pipeline, "kept for later")
 
-    secured.pipeline.wait("WorkersReady", "False", "AccessDenied")
-    told = secured.pipeline.wait("Ready", "False", "AccessDenied")
+    told = secured.pipeline.wait_for_all("WorkersReady", "False", "AccessDenied")["Ready"]
+    assert (told["status"], told["reason"]) == ("False", "AccessDenied")
     assert f"missing ACL: expected WRITE on topic '{secured.names.output}'" in told["message"]
 
     allow(secured.servers, secured.user, acl)
     secured.pipeline.wait_until_ready()
-    assert "kept for later" in embedded(secured.pipeline, before + 1)
+    until_embedded(secured.pipeline, "kept for later")
 
 
 def test_a_group_that_may_no_longer_be_read_in_is_named_and_the_workers_come_back(secured: Secured) -> None:
@@ -268,4 +264,4 @@ def test_a_client_certificate_that_the_brokers_know_is_enough_and_another_is_tol
     put_secret(pipelines_here, "client", {"tls.crt": own.certificate_pem, "tls.key": own.key_pem}, "kubernetes.io/tls")
     pipeline.wait_until_ready()
     send(pipeline, "by certificate")
-    assert embedded(pipeline, 1) == ["by certificate"]
+    until_embedded(pipeline, "by certificate")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,25 @@ def have_a_dead_webhook(pipelines: Pipelines, name: str) -> None:
         "webhooks": [webhook],
     }
     pipelines.system.cluster.kubectl("apply", "-f", "-", input=json.dumps(configuration))
+    wait_until(partial(is_called, pipelines, name), SETTLE_SECONDS, "the API server doesn't call the webhook")
+
+
+def is_called(pipelines: Pipelines, name: str) -> bool:
+    """Whether the API server asks the webhook about a Deployment of this pipeline."""
+    labels = {"app.kubernetes.io/instance": name}
+    container = {"name": "none", "image": NOWHERE}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "none", "namespace": pipelines.namespace, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+    command = ("create", "--dry-run=server", "--filename=-")
+    tried = pipelines.system.cluster.kubectl(*command, input=json.dumps(deployment), check=False)
+    return "failed calling webhook" in tried.stderr
 
 
 def remove_the_webhook(pipeline: Pipeline) -> None:
@@ -240,10 +260,11 @@ def test_status_names_the_fault_and_what_to_do_and_mending_just_that_makes_the_p
     fault.prepare(pipelines, fault.name)
     pipeline = pipelines.apply(fault.name, **fault.spec(pipelines.system))
 
-    told = pipeline.wait(fault.condition, fault.status, fault.reason)
+    # Of one moment: what Kubernetes says of an image, for instance, changes from one attempt to the next.
+    conditions = pipeline.wait_for_all(fault.condition, fault.status, fault.reason)
+    told, ready = conditions[fault.condition], conditions["Ready"]
     for words in fault.words:
         assert words in told["message"]
-    ready = pipeline.condition("Ready")
     # What kubectl get -o wide shows.
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", fault.reason, told["message"])
 
@@ -270,8 +291,10 @@ def watched_ready(pipeline: Pipeline, directory: Path) -> Iterator[Callable[[], 
             [*command, f"--output=jsonpath={shown}"], stdout=output, env=pipeline.system.cluster.environment
         ) as watch,
     ):
-        yield lambda: [reason for reason, _ in itertools.groupby(file.read_text(encoding="utf-8").split())]
-        watch.terminate()
+        try:
+            yield lambda: [reason for reason, _ in itertools.groupby(file.read_text(encoding="utf-8").split())]
+        finally:
+            watch.terminate()
 
 
 def test_kubectl_describe_shows_an_event_for_each_transition_of_ready_and_for_nothing_else(
@@ -287,7 +310,7 @@ def test_kubectl_describe_shows_an_event_for_each_transition_of_ready_and_for_no
         # Lag comes and goes; that is no transition of Ready.
         names, servers = Names.of(pipeline.namespace, pipeline.name), pipeline.system.kafka.bootstrap_servers
         produce(servers, [Record(names.input, value=b'{"text": "one"}')])
-        read_all(servers, names.output, count=1)
+        read_all(servers, names.output, count=1, timeout=180)
         pipeline.kubectl("annotate", "embp", pipeline.name, "team=search")
         pipeline.patch({"paused": True})
         pipeline.wait("Ready", "False", "Paused")

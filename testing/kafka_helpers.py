@@ -56,12 +56,16 @@ def create_topics(
 
 
 def delete_topics(bootstrap_servers: str, names: Iterable[str]) -> None:
-    """Delete topics."""
+    """Delete topics; one that is gone already is no error."""
     with _admin(bootstrap_servers) as admin:
         # The client refuses an empty list.
         futures = admin.delete_topics(wanted, operation_timeout=TIMEOUT_SECONDS) if (wanted := list(names)) else {}
         for future in futures.values():
-            future.result(TIMEOUT_SECONDS)
+            try:
+                future.result(TIMEOUT_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
 
 
 def topic_names(bootstrap_servers: str) -> list[str]:

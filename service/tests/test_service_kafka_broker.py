@@ -242,7 +242,7 @@ def test_records_are_read_as_they_were_produced(kafka: KafkaBroker, unique: str)
     assert (messages[2].key(), messages[2].value()) == (None, None)
     assert len(read_all(servers, unique, count=2)) == 2
     with pytest.raises(TimeoutError, match=r"2 records of .* wanted 3"):
-        read_all(servers, unique, count=3, timeout=1)
+        read_all(servers, unique, count=3, timeout=5)
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_read_shows_every_kind_of_value_as_one_line(cli: Run, kafka: KafkaBroker
     create_topics(kafka.bootstrap_servers, [unique], partitions=1)
     values = [b'{"embedding": [0.10, -1e-05]}', b"not JSON", None, b'{\n"a": 1\n}', b"\xff"]
     produce(kafka.bootstrap_servers, [Record(unique, value=value) for value in values])
-    done = cli("read", unique, "--timeout", "1")
+    done = cli("read", unique, "--timeout", "5")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ['{"embedding": [0.10, -1e-05]}', '"not JSON"', "null", '{"a":1}', r'"\\xff"']
 
@@ -251,7 +251,7 @@ def test_a_broker_that_goes_away_is_not_taken_for_the_end_of_the_topic(
         private_kafka.kill()
 
     monkeypatch.setattr("embedding_service.kafka_cli._print", kill_once_printed)
-    assert main(["read", unique, "--timeout", "1", "--bootstrap-servers", servers]) == 1
+    assert main(["read", unique, "--timeout", "5", "--bootstrap-servers", servers]) == 1
     assert f"no broker answers at {servers}" in capfd.readouterr().err
 
 

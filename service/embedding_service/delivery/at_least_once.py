@@ -71,8 +71,9 @@ class AtLeastOnce:
         """Tell of what the callbacks have noted: together, since each telling takes locks."""
         delivered, self._delivered = self._delivered, []
         if delivered:
-            self._offsets.done(outcome.record for outcome in delivered)
+            # In this order, so that what is committed is counted.
             self._on_delivered(delivered)
+            self._offsets.done(outcome.record for outcome in delivered)
 
     def _produce(self, outcome: Outcome, record: OutputRecord) -> None:
         def acknowledged(error: KafkaError | None, _message: Message) -> None:
