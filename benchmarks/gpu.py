@@ -135,13 +135,13 @@ class _Truth:
         self.ids = ids[:COMPARED]
         longest = max(ids, key=len)
         self.lengths = [[*longest[: length - 1], longest[-1]] for length in range(3, len(longest) + 1)]
-        self.vectors = model.encode(self.ids, pack([len(row) for row in self.ids], 4_096))
+        self.vectors = model.encode(self.ids, pack([len(row) for row in self.ids], 4_096, 4_096))
         self.of_lengths = model.encode(self.lengths, [[number] for number in range(len(self.lengths))])
         self.neighbours = _neighbours(self.vectors)
 
     def compare(self, model: RawModel, budget: int) -> dict[str, float]:
         """Cosines and the agreement of neighbours."""
-        vectors = model.encode(self.ids, pack([len(row) for row in self.ids], budget))
+        vectors = model.encode(self.ids, pack([len(row) for row in self.ids], budget, budget))
         by_length = model.encode(self.lengths, [[number] for number in range(len(self.lengths))])
         cosines = np.einsum("ij,ij->i", vectors, self.vectors)
         found = _neighbours(vectors)
@@ -164,7 +164,7 @@ def _measure(path: str, precision: Precision, ids: Ids, truth: _Truth) -> Iterat
     torch.set_float32_matmul_precision(precision.matmul)
     model = RawModel(path, "cuda", precision.dtype)
     for budget in BUDGETS:
-        batches = pack([len(row) for row in ids], budget)
+        batches = pack([len(row) for row in ids], budget, budget)
         rates = _rates(partial(model.encode, ids, batches), len(ids), sum(map(len, ids)))
         row = {"precision": precision.name, "budget": budget, **rates} | truth.compare(model, budget)
         print(_line(row), flush=True)

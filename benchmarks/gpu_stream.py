@@ -67,7 +67,7 @@ def _measure(model: LoadedModel, stream: Stream, texts: list[str], outputs: list
     ceilings: list[float] = []
     flows: dict[int, list[float]] = {in_flight: [] for in_flight in IN_FLIGHT}
     for number in range(ROUNDS + 1):
-        ceilings.append(MESSAGES / run.ceiling(model.encoder, texts, model.batch_tokens))
+        ceilings.append(MESSAGES / run.ceiling(model, texts))
         for in_flight, rates in flows.items():
             flow = run.through_worker(stream, next(names), model, max_in_flight=in_flight)
             rates.append(MESSAGES / flow.seconds)

@@ -66,9 +66,10 @@ def embedded(texts: Sequence[str]) -> list[Embedded]:
         TextMessage(InputRecord("texts", 0, number, None, b"", [], now), f"document-{number}", text, now, "docstrings")
         for number, text in enumerate(texts)
     ]
-    encoder = pytorch.load(ModelSettings()).encoder
+    model = pytorch.load(ModelSettings())
+    encoder = model.encoder
     windows: list[Window] = []
-    embedder = Embedder(encoder, 1024, lambda _report: None, windows.append)
+    embedder = Embedder(encoder, model.batch_tokens, model.batch_cost, lambda _report: None, windows.append)
     embedder.start(Preparation(encoder).prepare(messages))
     embedder.finish()
     return [outcome for outcome in windows[0].ordered() if isinstance(outcome, Embedded)]

@@ -12,18 +12,25 @@ import numpy as np
 BASE_TOKENS = 8
 
 
-def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+def pack(lengths: Sequence[int], max_batch_tokens: int, batch_cost: int) -> list[list[int]]:
     """Indices of ``lengths`` (tokens), in batches of at most ``max_batch_tokens`` padded tokens.
 
     Every index stands in exactly one batch; a text longer than the budget stands alone. Longest first, so that the
-    largest allocation comes first.
+    largest allocation comes first. A batch also ends before its padding costs more than ``batch_cost``, what another
+    batch costs by itself, in tokens.
     """
     sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
     order = np.argsort(-sizes, kind="stable")
+    ordered = sizes[order]
+    sums = np.cumsum(ordered)
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
-        size = max(1, max_batch_tokens // int(sizes[order[start]]))
+        longest = int(ordered[start])
+        end = start + max(1, max_batch_tokens // longest)
+        tokens = sums[start:end] - (sums[start] - longest)
+        padded = longest * np.arange(1, len(tokens) + 1)
+        size = int(np.searchsorted(padded - tokens, batch_cost, side="right"))
         batches.append(order[start : start + size].tolist())
         start += size
     return batches

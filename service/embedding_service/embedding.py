@@ -116,11 +116,13 @@ class Embedder:
         self,
         encoder: Encoder,
         max_batch_tokens: int,
+        batch_cost: int,
         on_batch: Callable[[BatchReport], None],
         on_window: Callable[[Window], None],
     ) -> None:
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
+        self._batch_cost = batch_cost
         self._on_batch = on_batch
         self._on_window = on_window
         self._windows: deque[Window] = deque()
@@ -145,7 +147,7 @@ class Embedder:
         texts = [item for item in items if isinstance(item, TokenizedMessage)]
         window = Window(items, texts, time.monotonic(), {})
         self._windows.append(window)
-        batches = pack([one.text.length for one in texts], self._max_batch_tokens)
+        batches = pack([one.text.length for one in texts], self._max_batch_tokens, self._batch_cost)
         self._todo.extend((window, batch) for batch in reversed(batches))
         self._submit()
 
@@ -212,7 +214,7 @@ class Embedder:
         if tokens <= self._max_batch_tokens:
             self._max_batch_tokens = max(1, tokens // 2)
             logger.warning("out of memory: batches of at most %d tokens from now on: %s", self._max_batch_tokens, error)
-        packed = pack(lengths, self._max_batch_tokens)
+        packed = pack(lengths, self._max_batch_tokens, self._batch_cost)
         return [[batch[position] for position in part] for part in packed[::-1]]
 
 

@@ -116,7 +116,7 @@ class ModelStage(threading.Thread):
         self._inbox = inbox
         self._outbox = outbox
         batch_tokens = engine.max_batch_tokens or model.batch_tokens
-        self._embedder = Embedder(model.encoder, batch_tokens, self._on_batch, self._on_window)
+        self._embedder = Embedder(model.encoder, batch_tokens, model.batch_cost, self._on_batch, self._on_window)
         # Half of what may be in flight is in the model, half is read meanwhile.
         self._max_window = max(1, engine.max_in_flight // 2)
         self._pace = Pace(engine.window_seconds)

@@ -9,25 +9,42 @@ from embedding_service.batching import Pace, pack, window_count
 LENGTHS = st.lists(st.integers(0, 600), max_size=300)
 
 
-@given(LENGTHS, st.integers(1, 5000))
-def test_every_text_stands_in_exactly_one_batch(lengths: list[int], budget: int) -> None:
-    assert sorted(index for batch in pack(lengths, budget) for index in batch) == list(range(len(lengths)))
+@given(LENGTHS, st.integers(1, 5000), st.integers(0, 5000))
+def test_every_text_stands_in_exactly_one_batch(lengths: list[int], budget: int, cost: int) -> None:
+    assert sorted(index for batch in pack(lengths, budget, cost) for index in batch) == list(range(len(lengths)))
 
 
-@given(LENGTHS, st.integers(1, 5000))
-def test_a_batch_stays_within_the_budget_unless_a_text_alone_exceeds_it(lengths: list[int], budget: int) -> None:
-    for batch in pack(lengths, budget):
+@given(LENGTHS, st.integers(1, 5000), st.integers(0, 5000))
+def test_a_batch_stays_within_the_budget_unless_a_text_alone_exceeds_it(
+    lengths: list[int], budget: int, cost: int
+) -> None:
+    for batch in pack(lengths, budget, cost):
         assert len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= max(budget, len(batch))
 
 
-@given(LENGTHS, st.integers(1, 5000))
-def test_texts_of_like_length_go_together_longest_first(lengths: list[int], budget: int) -> None:
-    flat = [lengths[index] for batch in pack(lengths, budget) for index in batch]
+@given(LENGTHS, st.integers(1, 5000), st.integers(0, 5000))
+def test_texts_of_like_length_go_together_longest_first(lengths: list[int], budget: int, cost: int) -> None:
+    flat = [lengths[index] for batch in pack(lengths, budget, cost) for index in batch]
     assert flat == sorted(lengths, reverse=True)
 
 
 def test_short_texts_share_a_batch_and_a_long_one_does_not_pad_them() -> None:
-    assert pack([5, 500, 5, 5], 512) == [[1], [0, 2, 3]]
+    assert pack([5, 500, 5, 5], 512, 32) == [[1], [0, 2, 3]]
+
+
+def test_padding_that_costs_more_than_another_batch_is_not_made() -> None:
+    lengths = [100, 90, 10, 10]
+    assert pack(lengths, 1024, batch_cost=32) == [[0, 1], [2, 3]]
+    assert pack(lengths, 1024, batch_cost=1024) == [[0, 1, 2, 3]]
+
+
+def padded(lengths: list[int]) -> int:
+    return sum(max(lengths[index] for index in batch) * len(batch) for batch in pack(lengths, 1024, 32))
+
+
+@given(st.lists(st.integers(3, 40), min_size=1000, max_size=1000), st.integers(200, 512))
+def test_one_long_text_among_a_thousand_short_ones_costs_no_more_than_apart(short: list[int], long: int) -> None:
+    assert padded([*short, long]) <= 1.02 * (padded(short) + padded([long]))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def embed(
     on_batch: Callable[[BatchReport], None] = lambda _report: None,
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    embedder = Embedder(encoder, budget, on_batch, lambda window: outcomes.extend(window.ordered()))
+    embedder = Embedder(encoder, budget, 100, on_batch, lambda window: outcomes.extend(window.ordered()))
     embedder.start(Preparation(encoder).prepare(window))
     embedder.finish()
     assert embedder.is_idle
@@ -95,7 +95,7 @@ def test_a_text_longer_than_the_models_length_is_marked_truncated() -> None:
 def test_a_text_that_is_too_long_is_rejected_where_asked_for_and_takes_none_of_the_models_time() -> None:
     encoder = WordEncoder()
     outcomes: list[Outcome] = []
-    embedder = Embedder(encoder, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
+    embedder = Embedder(encoder, 100, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
     preparation = Preparation(encoder, rejects_long=True)
     embedder.start(preparation.prepare([message("a"), message("b " * 9), message("c " * 8)]))
     embedder.finish()
@@ -141,7 +141,7 @@ def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
 
     encoder = WordEncoder(fault)
     outcomes: list[Outcome] = []
-    embedder = Embedder(encoder, 16, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
+    embedder = Embedder(encoder, 16, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
     embedder.start(Preparation(encoder).prepare([message(word) for word in "abcdefgh"]))
     embedder.finish()
     assert [outcome.message.text for outcome in outcomes if isinstance(outcome, Embedded)] == list("abcdefgh")
@@ -205,7 +205,7 @@ def texts_of(windows: list[Window]) -> list[list[str]]:
 
 def test_the_next_window_begins_while_the_device_is_busy_with_the_last_and_ends_behind_it() -> None:
     encoder, through = OtherDevice(), list[Window]()
-    embedder, preparation = Embedder(encoder, 2, lambda _report: None, through.append), Preparation(encoder)
+    embedder, preparation = Embedder(encoder, 2, 100, lambda _report: None, through.append), Preparation(encoder)
     embedder.start(preparation.prepare([message("a"), message("b b"), message("c")]))
     embedder.start(preparation.prepare([Tombstone(InputRecord("t", 0, 1, None, None, [], 0.0))]))
     embedder.start(preparation.prepare([message("d")]))
@@ -225,7 +225,7 @@ def test_batches_that_fail_on_the_device_are_taken_apart_in_their_own_window() -
 
     encoder, through = OtherDevice(fault), list[Window]()
     encoder.let.set()
-    embedder, preparation = Embedder(encoder, 4, lambda _report: None, through.append), Preparation(encoder)
+    embedder, preparation = Embedder(encoder, 4, 100, lambda _report: None, through.append), Preparation(encoder)
     for texts in (["a", "b", "poison", "c"], ["d", "e", "f", "poison", "g"], ["h"]):
         embedder.start(preparation.prepare([message(text) for text in texts]))
     embedder.finish()

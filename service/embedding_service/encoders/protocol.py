@@ -14,6 +14,8 @@ Ids = NDArray[np.int32]
 
 _CPU_BATCH_TOKENS = 1_024
 _GPU_BATCH_TOKENS = 65_536
+_CPU_BATCH_COST = 32
+_GPU_BATCH_COST = 16_384
 
 
 class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller handles with a smaller batch
@@ -106,3 +108,8 @@ class LoadedModel:
     def batch_tokens(self) -> int:
         """Padded tokens of a batch that keep the device busy and no text waiting; measured, see docs/performance.md."""
         return _CPU_BATCH_TOKENS if self.device == "cpu" else _GPU_BATCH_TOKENS
+
+    @property
+    def batch_cost(self) -> int:
+        """What a batch costs by itself, in tokens: as measured."""
+        return _CPU_BATCH_COST if self.device == "cpu" else _GPU_BATCH_COST
