@@ -63,6 +63,10 @@ class Metrics:
         self.lag = Gauge("embedding_consumer_lag", "Messages not yet dealt with", ["partition"], registry=registry)
         self.in_flight = Gauge("embedding_in_flight_messages", "Consumed and not yet committed", registry=registry)
         self.paused = Gauge("embedding_consumer_paused", "1 while fetching waits for room in flight", registry=registry)
+        self._queries = Counter("embedding_queries", "Answers of /v1/embeddings", ["status"], registry=registry)
+        self._query_seconds = Histogram(
+            "embedding_query_seconds", "Seconds until /v1/embeddings had its answer", registry=registry
+        )
         self.model_load_seconds = Gauge(
             "embedding_model_load_seconds", "How long the model took to load", registry=registry
         )
@@ -79,6 +83,12 @@ class Metrics:
         self._tokens.inc(report.tokens)
         self._padding.inc(report.padded_tokens - report.tokens)
         self._batch.observe(report.messages)
+
+    def query(self, status: int, seconds: float) -> None:
+        """A query has been answered. How long a refusal took says nothing of the model."""
+        self._queries.labels(str(status)).inc()
+        if status < 400:
+            self._query_seconds.observe(seconds)
 
     def delivered(self, outcomes: Sequence[Outcome]) -> None:
         """Outcomes have been acknowledged by the broker."""

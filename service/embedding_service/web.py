@@ -4,7 +4,7 @@ import errno
 import hmac
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,9 +16,12 @@ from starlette.routing import Route
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import HttpSettings
 from embedding_service.contract.stats import State
+from embedding_service.queries import Refusal
+from embedding_service.web_embeddings import EmbeddingsEndpoint, refused
 from embedding_service.worker import Worker
 
 Endpoint = Callable[[Request], Response]
+AsyncEndpoint = Callable[[Request], Awaitable[Response]]
 
 _HEALTH = {
     State.LOADING: "starting",
@@ -28,6 +31,7 @@ _HEALTH = {
     State.STOPPED: "stopped",
     State.FAILED: "failed",
 }
+_UNAUTHORIZED = "expected the header Authorization: Bearer <http.token>"
 _KAFKA = {True: "connected", False: "unreachable", None: "not used"}
 
 
@@ -92,6 +96,7 @@ def application(worker: Worker) -> Starlette:
             Route("/config", _guarded(endpoints.config, http)),
             Route("/start", _guarded(_control(endpoints.start, http), http), methods=["POST"]),
             Route("/stop", _guarded(_control(endpoints.stop, http), http), methods=["POST"]),
+            Route("/v1/embeddings", _guarded_as_openai(EmbeddingsEndpoint(worker), http), methods=["POST"]),
         ],
     )
 
@@ -102,22 +107,33 @@ def _probe(good: bool, yes: str, no: str) -> Response:  # noqa: FBT001 - the ans
 
 def _guarded(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
     """Ask for the bearer token where ``http.control`` is ``token``."""
-    if http.control != "token" or http.token is None:
+    if http.control != "token":
         return endpoint
-    expected = http.token.get_secret_value().encode()
 
     def guard(request: Request) -> Response:
-        # Starlette decodes headers as Latin-1; this is what was sent.
-        scheme, _, token = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(token, expected):
+        if _is_authorized(request, http):
             return endpoint(request)
-        return JSONResponse(
-            {"error": "expected the header Authorization: Bearer <http.token>"},
-            status_code=401,
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        return JSONResponse({"error": _UNAUTHORIZED}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
 
     return guard
+
+
+def _guarded_as_openai(endpoint: AsyncEndpoint, http: HttpSettings) -> AsyncEndpoint:
+    """The same, in the words of OpenAI."""
+
+    async def guard(request: Request) -> Response:
+        if http.control != "token" or _is_authorized(request, http):
+            return await endpoint(request)
+        return refused(Refusal(401, _UNAUTHORIZED, code="invalid_api_key"))
+
+    return guard
+
+
+def _is_authorized(request: Request, http: HttpSettings) -> bool:
+    expected = http.token.get_secret_value().encode() if http.token is not None else b""
+    # Starlette decodes headers as Latin-1; this is what was sent.
+    scheme, _, token = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
+    return scheme.lower() == b"bearer" and bool(expected) and hmac.compare_digest(token, expected)
 
 
 def _control(endpoint: Endpoint, http: HttpSettings) -> Endpoint:

@@ -4,6 +4,7 @@ import gc
 import logging
 import threading
 import time
+from dataclasses import replace
 
 from embedding_service import __version__
 from embedding_service.contract.settings import Settings
@@ -11,6 +12,8 @@ from embedding_service.contract.stats import ModelStats, State, Stats
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
+from embedding_service.query_stage import QueryStage
+from embedding_service.turns import share
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ class Worker:
         self._control = threading.Lock()
         self._model: LoadedModel | None = None
         self._pipeline: Pipeline | None = None
+        self.queries: QueryStage | None = None
         self._wanted = True
         self._closed = False
 
@@ -43,6 +47,10 @@ class Worker:
         model = pytorch.load(self.settings.model)
         # A million objects of libraries stay for good; looking through them time and again takes a third of the loop.
         gc.freeze()
+        self.use(model)
+
+    def use(self, model: LoadedModel) -> None:
+        """Answer queries with this model, and start the loop with it unless told otherwise."""
         contract = model.contract.fingerprint()
         self.metrics.model_load_seconds.set(model.seconds)
         self.metrics.build_info.labels(__version__, model.name, contract).set(1)
@@ -56,8 +64,17 @@ class Worker:
             model.device,
             contract,
         )
+        backlog, interactive = share(model.encoder)
+        queries = QueryStage(
+            interactive,
+            self.settings.engine.max_batch_tokens or model.batch_tokens,
+            model.batch_cost,
+            rejects_long=self.settings.model.on_overflow == "reject",
+        )
+        queries.start()
         with self._control:
-            self._model = model
+            self._model = replace(model, encoder=backlog)
+            self.queries = queries
             self._run_if_wanted()
 
     def start(self) -> State:
@@ -81,6 +98,8 @@ class Worker:
         with self._control:
             self._closed = True
         self.stop()
+        if self.queries is not None:
+            self.queries.close()
 
     def _run_if_wanted(self) -> None:
         idle = self._pipeline is None or not self._pipeline.is_alive()

@@ -10,35 +10,9 @@ import pytest
 from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.embedding import BatchReport, Embedder, Preparation, Window
-from embedding_service.encoders.protocol import Computation, Computed, Encoder, EncoderOutOfMemory, Matrix, Tokenized
+from embedding_service.encoders.protocol import Computation, Encoder, EncoderOutOfMemory, Matrix, Tokenized
 from embedding_service.records import Embedded, InputRecord, Outcome, Parsed, Rejection, TextMessage, Tombstone, parse
-
-
-class WordEncoder:
-    """A token is a word; a vector is (words, first letter). Faults are made on demand: no model makes them so."""
-
-    dimension = 2
-    max_length = 8
-
-    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _texts: None) -> None:
-        self._fault = fault
-        self.batches: list[list[str]] = []
-
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        counts = [len(text.split()) for text in texts]
-        return [
-            Tokenized(text, None, min(count, self.max_length), truncated=count > self.max_length)
-            for text, count in zip(texts, counts, strict=True)
-        ]
-
-    def submit(self, batch: Sequence[Tokenized]) -> Computation:
-        return Computed(self.encode(batch))
-
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
-        texts = [text.text for text in batch]
-        self._fault(texts)
-        self.batches.append(list(texts))
-        return np.array([[len(text.split()), ord(text[0])] for text in texts], dtype=np.float32)
+from word_encoder import WordEncoder
 
 
 def message(text: str, offset: int = 0) -> Parsed:

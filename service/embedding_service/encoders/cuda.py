@@ -31,7 +31,7 @@ class OnDevice:
 
 
 class Transfers:
-    """Copies between memory and one GPU that nobody waits for. Used by one thread."""
+    """Copies between memory and one GPU that nobody waits for. Used by one thread at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -68,7 +68,7 @@ class Computed:
 
 
 class Encoder(Protocol):
-    """Texts to vectors. One thread at a time tokenises, and one, maybe another, submits."""
+    """Texts to vectors. One thread at a time tokenises, and one at a time, maybe another, submits."""
 
     @property
     def dimension(self) -> int:
