@@ -29,7 +29,7 @@ from quiet import undisturbed  # noqa: E402 - as above
 from sentence_transformers import SentenceTransformer  # noqa: E402 - as above
 
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
-from embedding_service.encoders import pytorch  # noqa: E402 - as above
+from embedding_service.encoders import loading  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=4_000)
     options = parser.parse_args()
     texts = long_tailed(options.messages)
-    model = pytorch.load(ModelSettings(device="cpu"))
+    model = loading.load(ModelSettings(device="cpu"))
     # As the worker does.
     gc.freeze()
     with KafkaBroker(own=True) as kafka:

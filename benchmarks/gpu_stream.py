@@ -23,7 +23,7 @@ from contestants import Stream  # noqa: E402 - as above
 
 from embedding_operator.local.broker import in_memory  # noqa: E402 - as above
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings  # noqa: E402 - as above
-from embedding_service.encoders import pytorch  # noqa: E402 - as above
+from embedding_service.encoders import loading  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
 from kafka_helpers import Record, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
@@ -47,7 +47,7 @@ def main() -> None:
     found = long_tailed(TEXTS)
     texts = [found[number % TEXTS] for number in range(MESSAGES)]
     outputs = [f"out-{number}" for number in range(len(IN_FLIGHT) * (ROUNDS + 1))]
-    model = pytorch.load(ModelSettings(name=options.model, device="cuda"))
+    model = loading.load(ModelSettings(name=options.model, device="cuda"))
     gc.freeze()
     with in_memory(["texts", *outputs, *(f"{name}-deadletter" for name in outputs)]) as servers:
         values = (json.dumps({"id": str(number), "text": text}).encode() for number, text in enumerate(texts))

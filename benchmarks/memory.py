@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "testing"))
 from contestants import ceiling  # noqa: E402 - needs the path above
 
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
-from embedding_service.encoders import pytorch  # noqa: E402 - as above
+from embedding_service.encoders import loading  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
@@ -67,7 +67,7 @@ def texts() -> Iterator[str]:
 
 def alone() -> int:
     """KiB of a process that has embedded so many texts."""
-    model = pytorch.load(ModelSettings())
+    model = loading.load(ModelSettings())
     remaining = list(islice(texts(), ALONE))
     while remaining:
         ceiling(model, remaining[:1024])

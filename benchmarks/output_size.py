@@ -19,7 +19,7 @@ from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.settings import KafkaSettings, ModelSettings
 from embedding_service.delivery.output import Target, to_record
 from embedding_service.embedding import Embedder, Preparation, Window
-from embedding_service.encoders import pytorch
+from embedding_service.encoders import loading
 from embedding_service.records import Embedded, InputRecord, TextMessage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def embedded(texts: Sequence[str]) -> list[Embedded]:
         TextMessage(InputRecord("texts", 0, number, None, b"", [], now), f"document-{number}", text, now, "docstrings")
         for number, text in enumerate(texts)
     ]
-    model = pytorch.load(ModelSettings())
+    model = loading.load(ModelSettings())
     encoder = model.encoder
     windows: list[Window] = []
     embedder = Embedder(encoder, model.batch_tokens, model.batch_cost, lambda _report: None, windows.append)

@@ -125,6 +125,12 @@ CEL_ROWS: dict[str, CelRow] = {
         {"spec.model.device": "CUDA", "spec.worker.gpu": {}},
         {"spec.model.device": "CUDA"},
     ),
+    "Float16 and a CPU": CelRow(
+        "spec",
+        "can't be Float16 where spec.model.device is CPU",
+        {"spec.model.device": "CPU", "spec.model.precision": "BFloat16"},
+        {"spec.model.device": "CPU", "spec.model.precision": "Float16"},
+    ),
     "another model into the same topic": CelRow(
         "spec",
         _MODEL_CHANGES,

@@ -107,6 +107,7 @@ ROWS: Rows = {
     **_whole("spec.model.maxLength", 1, 131072),
     "spec.model.onOverflow enum": ("Truncate", "truncate"),
     "spec.model.device enum": ("Auto", "gpu"),
+    "spec.model.precision enum": ("BFloat16", "int8"),
     **_text("spec.model.prompt", 1, 4096),
     "spec.model.changePolicy enum": ("RequireNewOutputTopic", "Allow"),
     **_secret_name("spec.model.tokenSecret.name"),

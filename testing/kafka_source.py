@@ -87,10 +87,14 @@ def kafka_version() -> str:
     return version
 
 
+def cache_directory(environ: Mapping[str, str]) -> Path:
+    """Where tests keep what takes long to get or to make."""
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedding-service"
+
+
 def jars_directory(environ: Mapping[str, str]) -> Path:
     """Where Kafka's jars are cached, whether they are there yet or not."""
-    cache = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "embedding-service" / f"kafka-{kafka_version()}" / "libs"
+    return cache_directory(environ) / f"kafka-{kafka_version()}" / "libs"
 
 
 def fetch_jars(libs: Path) -> None:

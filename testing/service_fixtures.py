@@ -18,12 +18,14 @@ from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
 from kafka_helpers import Record, create_topics, end_offsets, group_lag, produce, read_all
+from kafka_source import cache_directory
 from waiting import wait_until
 from worker_process import WorkerProcess
 
-# Tests reach no hub and no cache of one, whatever the machine has; those of the hub's own path bring a hub.
+# Tests reach no hub and no cache of one, whatever the machine has; those of the hub's own path bring a hub. What a
+# worker makes of a model is kept from run to run, as Kafka is.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = "/nonexistent"
+os.environ["HF_HOME"] = str(cache_directory(os.environ) / "models")
 
 # A member whose group has to wait for the end of another one's session, which is 45 s, needs most of it.
 STREAM_SECONDS = 240.0
@@ -147,9 +149,9 @@ def secured_kafka() -> Iterator[KafkaBroker]:
 @pytest.fixture(scope="session")
 def model() -> LoadedModel:
     """The real default model, with its own maximum length."""
-    from embedding_service.encoders import pytorch
+    from embedding_service.encoders import loading
 
-    return pytorch.load(ModelSettings())
+    return loading.load(ModelSettings())
 
 
 @pytest.fixture

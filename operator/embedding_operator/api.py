@@ -138,6 +138,7 @@ class Model(Section):
     max_length: Annotated[int, Field(ge=1, le=131072), BeforeValidator(whole)] | None = None
     on_overflow: Literal["Truncate", "Reject"] = "Truncate"
     device: Literal["Auto", "CPU", "CUDA"] = "Auto"
+    precision: Literal["Auto", "Float32", "Float16", "BFloat16"] = "Auto"
     prompt: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     normalize: bool = True
     change_policy: Literal["RequireNewOutputTopic", "AllowMixed"] = "RequireNewOutputTopic"

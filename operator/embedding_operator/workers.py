@@ -160,6 +160,7 @@ _FIELDS = {
     "EMBEDDING_HTTP__TOKEN": "spec.http.tokenSecret",
     "model.name": "spec.model.name",
     "model.device": "spec.model.device",
+    "model.precision": "spec.model.precision",
     "model.revision": "spec.model.revision",
     "model.max_length": "spec.model.maxLength",
 }

@@ -66,6 +66,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str, object]] = {
     "model.maxLength, unset": ({}, "model.max_length", None),
     "model.onOverflow": ({"model": {"onOverflow": "Reject"}}, "model.on_overflow", "reject"),
     "model.onOverflow, unset": ({}, "model.on_overflow", "truncate"),
+    "model.precision": ({"model": {"precision": "BFloat16"}}, "model.precision", "bfloat16"),
+    "model.precision, unset": ({}, "model.precision", "auto"),
     "model.device": ({"model": {"device": "CUDA"}}, "model.device", "cuda"),
     "model.prompt": ({"model": {"prompt": "query: "}}, "model.prompt", "query: "),
     "model.changePolicy": ({"model": {"changePolicy": "AllowMixed"}}, "model.change_policy", "allow_mixed"),

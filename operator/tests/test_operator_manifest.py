@@ -19,6 +19,7 @@ DEFAULT_MODEL = {
     "name": "sentence-transformers/all-MiniLM-L6-v2",
     "onOverflow": "Truncate",
     "device": "Auto",
+    "precision": "Auto",
     "normalize": True,
     "changePolicy": "RequireNewOutputTopic",
     "cache": {},
@@ -212,7 +213,7 @@ def test_refuses_with_a_line_for_each_fault_in_the_order_of_the_schema() -> None
         "spec.input.topic: is required",
         "spec.input.topics: unknown field; expected one of create, topic, consumerGroup, startFrom, textField, idField",
         'spec.model.device: "gpu" is not one of Auto, CPU, CUDA',
-        "spec.model.size: unknown field; expected one of changePolicy, tokenSecret, cache, name, revision, maxLength, onOverflow, device, prompt, normalize",
+        "spec.model.size: unknown field; expected one of changePolicy, tokenSecret, cache, name, revision, maxLength, onOverflow, device, precision, prompt, normalize",
     ]
 
 

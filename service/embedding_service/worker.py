@@ -42,9 +42,9 @@ class Worker:
         """
         logger.info("loading the model %s", self.settings.model.name)
         # Takes seconds: the probes must answer meanwhile.
-        from embedding_service.encoders import pytorch
+        from embedding_service.encoders import loading
 
-        model = pytorch.load(self.settings.model)
+        model = loading.load(self.settings.model)
         # A million objects of libraries stay for good; looking through them time and again takes a third of the loop.
         gc.freeze()
         self.use(model)
@@ -55,13 +55,15 @@ class Worker:
         self.metrics.model_load_seconds.set(model.seconds)
         self.metrics.build_info.labels(__version__, model.name, contract).set(1)
         logger.info(
-            "model ready: %s from %s (%s), %d dimensions, at most %d tokens, on %s, contract %s",
+            "model ready: %s from %s (%s), %d dimensions, at most %d tokens, on %s by %s in %s, contract %s",
             model.name,
             model.source,
             model.path,
             model.encoder.dimension,
             model.encoder.max_length,
             model.device,
+            model.backend,
+            model.precision,
             contract,
         )
         backlog, interactive = share(model.encoder)
@@ -163,5 +165,7 @@ def _model_stats(model: LoadedModel | None) -> ModelStats | None:
         dimension=model.encoder.dimension,
         max_length=model.encoder.max_length,
         device=model.device,
+        backend=model.backend,
+        precision=model.precision,
         contract=model.contract.fingerprint(),
     )

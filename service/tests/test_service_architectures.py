@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dropout
 
 from embedding_service.contract.settings import ModelSettings
-from embedding_service.encoders import pytorch
+from embedding_service.encoders import loading, selection
+from embedding_service.encoders.choice import Backend, Candidate
 from embedding_service.encoders.protocol import LoadedModel
 from real_texts import long_tailed
 from tiny_models import ARCHITECTURES, MAX_LENGTH, bert_mean
@@ -23,9 +25,20 @@ def least_cosine(left: np.ndarray, right: np.ndarray) -> float:
     return float(cosines.min())
 
 
-def check(path: Path, prompt: str | None = None) -> None:
+@pytest.fixture(params=["openvino", "pytorch"], autouse=True)
+def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Have models computed by one backend, with a cache of the test's own."""
+    only = Candidate(request.param, "float32")
+    monkeypatch.setattr(selection, "candidates", lambda *_, **__: [only])
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    return only.backend
+
+
+def check(path: Path, backend: Backend, prompt: str | None = None) -> None:
     """Vectors are those of ``encode`` at every length, alone and in batches."""
-    encoder = pytorch.load(ModelSettings(name=str(path), prompt=prompt)).encoder
+    model = loading.load(ModelSettings(name=str(path), prompt=prompt, device="cpu"))
+    assert model.backend == backend
+    encoder = model.encoder
     words = " ".join(long_tailed(50)).split()
     shortest = min(text.length for text in encoder.tokenize(words))
     short = [word for word, text in zip(words, encoder.tokenize(words), strict=True) if text.length == shortest]
@@ -48,9 +61,9 @@ def check(path: Path, prompt: str | None = None) -> None:
 @pytest.mark.parametrize("make", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
 @pytest.mark.parametrize("prompt", [None, "query: "], ids=["without a prompt", "with a prompt"])
 def test_vectors_are_those_of_encode_at_every_length_alone_and_in_batches(
-    make: Callable[[Path], Path], prompt: str | None, tmp_path: Path
+    make: Callable[[Path], Path], prompt: str | None, tmp_path: Path, backend: Backend
 ) -> None:
-    check(make(tmp_path), prompt)
+    check(make(tmp_path), backend, prompt)
 
 
 def change(file: Path, **values: object) -> None:
@@ -74,10 +87,10 @@ OF_THEIR_OWN = {
 
 
 @pytest.mark.parametrize("alter", OF_THEIR_OWN.values(), ids=OF_THEIR_OWN.keys())
-def test_a_model_is_taken_as_it_is_with(alter: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_model_is_taken_as_it_is_with(alter: Callable[[Path], None], tmp_path: Path, backend: Backend) -> None:
     path = bert_mean(tmp_path)
     alter(path)
-    check(path)
+    check(path, backend)
 
 
 def test_texts_are_tokenised_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ class Service:
 
     def load(self, encoder: Encoder) -> None:
         contract = EmbeddingContract({}, encoder.dimension, normalize=False, prompt=None, max_length=encoder.max_length)
-        self.worker.use(LoadedModel(encoder, MODEL, "test", "", "cpu", contract, 0.0))
+        self.worker.use(LoadedModel(encoder, MODEL, "test", "", "cpu", "none", "float32", contract, 0.0))
 
     def create(self, *, key: str = "unused", **fields: Any) -> CreateEmbeddingResponse:
         """As the client of OpenAI does it."""

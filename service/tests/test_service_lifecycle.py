@@ -12,7 +12,7 @@ import pytest
 
 import embedding_service.worker
 from embedding_service.contract.reasons import TerminationReason, parse_termination
-from embedding_service.encoders import pytorch
+from embedding_service.encoders import loading
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.web import HttpServer
 from embedding_service.worker import Worker
@@ -141,7 +141,7 @@ def test_livez_fails_where_a_stage_hangs_and_recovers_with_it(
 ) -> None:
     gate = Gate(model)
     monkeypatch.setattr(embedding_service.worker, "_LIVE_SECONDS", 1.0)
-    monkeypatch.setattr(pytorch, "load", lambda _settings: replace(model, encoder=gate))
+    monkeypatch.setattr(loading, "load", lambda _settings: replace(model, encoder=gate))
     worker = Worker(stream.settings(http={"host": "127.0.0.1", "port": free_port()}))
     server = HttpServer(worker)
     server.start()

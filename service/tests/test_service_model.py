@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
-from embedding_service.encoders import pytorch
+from embedding_service.encoders import loading, pytorch
 from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
 from hub import COMMIT, Hub
 from real_texts import long_tailed
@@ -102,7 +102,7 @@ def test_the_models_that_the_original_service_names_are_accepted_by_name(
 def test_a_directory_with_the_same_files_has_the_same_contract(model: LoadedModel, tmp_path: Path) -> None:
     copy = tmp_path / "renamed"
     shutil.copytree(model.path, copy)
-    loaded = pytorch.load(ModelSettings(name=str(copy)))
+    loaded = loading.load(ModelSettings(name=str(copy)))
     assert loaded.source == "directory"
     assert loaded.contract.fingerprint() == model.contract.fingerprint()
 
@@ -134,7 +134,7 @@ def test_of_a_book_only_the_beginning_is_tokenised_and_the_vector_is_the_same(mo
     ],
 )
 def test_the_maximum_length_is(wanted: int | None, length: int) -> None:
-    encoder = pytorch.load(ModelSettings(max_length=wanted)).encoder
+    encoder = loading.load(ModelSettings(max_length=wanted)).encoder
     assert encoder.max_length == length
     long = "word " * 1000
     tokenized = encoder.tokenize(["word", "word " * 10, long, long + "and more"])
@@ -145,7 +145,7 @@ def test_the_maximum_length_is(wanted: int | None, length: int) -> None:
 
 
 def test_a_prompt_goes_before_every_text_and_into_the_contract(model: LoadedModel) -> None:
-    prompted = pytorch.load(ModelSettings(prompt="query: "))
+    prompted = loading.load(ModelSettings(prompt="query: "))
     assert np.allclose(embed(prompted, ["cats"]), embed(model, ["query: cats"]), atol=1e-5)
     ids, expected = prompted.encoder.tokenize(["cats"])[0].ids, model.encoder.tokenize(["query: cats"])[0].ids
     assert ids is not None
@@ -160,7 +160,7 @@ def test_normalize_is_asked_of_a_model_that_does_not_normalise_by_itself(model: 
     modules = [m for m in json.loads((copy / "modules.json").read_text()) if "Normalize" not in m["type"]]
     (copy / "modules.json").write_text(json.dumps(modules))
     norms = {
-        normalize: np.linalg.norm(embed(pytorch.load(ModelSettings(name=str(copy), normalize=normalize)), ["a"]))
+        normalize: np.linalg.norm(embed(loading.load(ModelSettings(name=str(copy), normalize=normalize)), ["a"]))
         for normalize in (True, False)
     }
     assert norms[True] == pytest.approx(1, abs=1e-5)
@@ -170,7 +170,7 @@ def test_normalize_is_asked_of_a_model_that_does_not_normalise_by_itself(model: 
 def contract_with(model: LoadedModel, directory: Path, edit: Callable[[Path], None]) -> str:
     shutil.copytree(model.path, directory)
     edit(directory)
-    return pytorch.load(ModelSettings(name=str(directory))).contract.fingerprint()
+    return loading.load(ModelSettings(name=str(directory))).contract.fingerprint()
 
 
 def set_json(file: str, **values: object) -> Callable[[Path], None]:
@@ -203,7 +203,7 @@ def test_pickled_weights_are_refused(model: LoadedModel, tmp_path: Path) -> None
     shutil.copytree(model.path, copy)
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(Termination, match="weights as a pickle") as raised:
-        pytorch.load(ModelSettings(name=str(copy)))
+        loading.load(ModelSettings(name=str(copy)))
     assert raised.value.reason is TerminationReason.MODEL_LOAD_FAILED
 
 

@@ -18,6 +18,12 @@ from embedding_service.contract.settings import (
 )
 
 _DEVICES: dict[str, Literal["auto", "cpu", "cuda"]] = {"Auto": "auto", "CPU": "cpu", "CUDA": "cuda"}
+_PRECISIONS: dict[str, Literal["auto", "float32", "float16", "bfloat16"]] = {
+    "Auto": "auto",
+    "Float32": "float32",
+    "Float16": "float16",
+    "BFloat16": "bfloat16",
+}
 _ENCODINGS: dict[str, Encoding] = {"JSON": "json", "Base64": "base64", "Binary": "binary"}
 _CHANGE_POLICIES: dict[str, Literal["require_new_output_topic", "allow_mixed"]] = {
     "RequireNewOutputTopic": "require_new_output_topic",
@@ -45,6 +51,7 @@ def worker_settings(pipeline: EmbeddingPipeline) -> Settings:
             max_length=spec.model.max_length,
             on_overflow="reject" if spec.model.on_overflow == "Reject" else "truncate",
             device=_DEVICES[spec.model.device],
+            precision=_PRECISIONS[spec.model.precision],
             prompt=spec.model.prompt,
             normalize=spec.model.normalize,
             change_policy=_CHANGE_POLICIES[spec.model.change_policy],

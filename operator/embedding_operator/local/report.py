@@ -97,7 +97,7 @@ def snippet(text: str) -> str:
 def _model(model: ModelStats) -> str:
     return (
         f"{model.name}, {_number(model.dimension)} dimensions, at most {_number(model.max_length)} tokens, "
-        f"on {model.device}"
+        f"on {model.device}" + (f" in {model.precision}" if model.precision else "")
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 # Every computation at cosine >= 0.9999 to float32 is one class, so that unlike nodes can share a pipeline.
 FULL_PRECISION = "full"
+FULL_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,9 @@ class ModelSettings(_Section):
         default="truncate", description="whether a longer text is cut or goes to the dead-letter topic"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto", description="auto: the fastest whose vectors are those of float32"
+    )
     prompt: str | None = None
     normalize: bool = True
     change_policy: Literal["require_new_output_topic", "allow_mixed"] = Field(

@@ -21,7 +21,10 @@ class _Shape(BaseModel):
 
 
 class ModelStats(_Shape):
-    """The loaded model; ``source`` says where its weights came from (hub, cache, directory or package)."""
+    """The loaded model; ``source`` says where its weights came from (hub, cache, directory or package).
+
+    ``backend`` (openvino or pytorch) and ``precision`` are what computes it; workers of an older version don't say.
+    """
 
     name: str
     source: str
@@ -29,6 +32,8 @@ class ModelStats(_Shape):
     dimension: int
     max_length: int
     device: str
+    backend: str | None = None
+    precision: str | None = None
     contract: str
 
 

@@ -22,6 +22,10 @@ class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller
     """A batch did not fit into memory; a smaller one may."""
 
 
+class NotRepresentedError(Exception):
+    """A backend can't compute this model; says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokenized:
     """A text as the model takes it.
@@ -101,6 +105,8 @@ class LoadedModel:
     source: str
     path: str
     device: str
+    backend: str
+    precision: str
     contract: EmbeddingContract
     seconds: float
 

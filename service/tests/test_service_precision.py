@@ -1,0 +1,218 @@
+"""The real thing on this machine: what is chosen for a model, what is kept of it, and what is refused."""
+
+import logging
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+from huggingface_hub import constants
+
+from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.contract.settings import ModelSettings
+from embedding_service.encoders import loading, trial
+from embedding_service.encoders.protocol import LoadedModel, Matrix
+from tiny_models import bert_mean
+from waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the cache of this test alone."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return bert_mean(tmp_path)
+
+
+def load(path: Path, **settings: str) -> LoadedModel:
+    return loading.load(ModelSettings.model_validate({"name": str(path), "device": "cpu", **settings}))
+
+
+def vector(model: LoadedModel) -> Matrix:
+    return model.encoder.submit(model.encoder.tokenize(["a text of several words"])).result()
+
+
+def fails(*_: object, **__: object) -> None:
+    raise RuntimeError("done a second time")
+
+
+def test_the_second_start_converts_nothing_and_tries_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(tiny)
+    assert (first.backend, first.contract.precision) == ("openvino", "full")
+    monkeypatch.setattr(openvino, "convert_model", fails)
+    monkeypatch.setattr(trial, "vectors", fails)
+    second = load(tiny)
+    assert (second.backend, second.precision) == (first.backend, first.precision)
+    assert np.allclose(vector(second), vector(first), atol=1e-6)
+
+
+def test_a_graph_that_was_damaged_is_made_anew(home: Path, tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = vector(load(tiny))
+    (weights,) = home.rglob("model.bin")
+    os.truncate(weights, weights.stat().st_size // 2)
+    model = load(tiny)
+    assert model.backend == "openvino"
+    assert np.allclose(vector(model), before, atol=1e-6)
+    assert "is damaged, and made anew" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(home: Path, tiny: Path) -> None:
+    home.touch()
+    model = load(tiny)
+    assert model.backend == "openvino"
+    assert np.isfinite(vector(model)).all()
+
+
+def test_a_model_that_openvino_cannot_represent_is_computed_by_pytorch_and_the_log_says_why(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise RuntimeError("no translation for aten::strange")
+
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(openvino, "convert_model", unknown)
+    model = load(tiny, precision="float32")
+    assert (model.backend, model.precision) == ("pytorch", "float32")
+    assert "openvino float32 isn't used for this model: RuntimeError: no translation for aten::strange" in caplog.text
+
+
+def test_auto_passes_over_what_is_not_exact(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "cosine", lambda *_: 0.99)
+    model = load(tiny)
+    assert (model.backend, model.precision, model.contract.precision) == ("pytorch", "float32", "full")
+
+
+def test_a_precision_asked_for_by_name_is_a_contract_of_its_own_where_it_is_less_exact(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = load(tiny).contract.fingerprint()
+    monkeypatch.setattr(trial, "cosine", lambda *_: 0.9995)
+    model = load(tiny, precision="bfloat16")
+    assert (model.precision, model.contract.precision) == ("bfloat16", "bfloat16")
+    assert model.contract.fingerprint() != exact
+
+
+def test_a_precision_that_spoils_the_vectors_is_refused_with_the_figure(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "cosine", lambda *_: 0.98)
+    with pytest.raises(Termination, match=r"^ConfigurationInvalid: model\.precision: 'bfloat16': .* 0\.98") as raised:
+        load(tiny, precision="bfloat16")
+    assert raised.value.reason is TerminationReason.CONFIGURATION_INVALID
+
+
+def test_float16_is_refused_on_a_cpu(tiny: Path) -> None:
+    with pytest.raises(Termination, match=r"model\.precision: 'float16': a CPU .*; expected auto, float32 or bfloat16"):
+        load(tiny, precision="float16")
+
+
+def test_texts_of_the_trial_have_all_lengths(model: LoadedModel) -> None:
+    lengths = [text.length for text in model.encoder.tokenize(trial.texts(model.encoder.max_length))]
+    assert min(lengths) <= 3
+    assert max(lengths) == model.encoder.max_length
+    assert len(lengths) >= 24
+
+
+def test_batches_come_back_as_they_were_given_however_many_are_under_way(model: LoadedModel) -> None:
+    texts = [f"{'word ' * (number % 50)}{number}" for number in range(40)]
+    tokenized = model.encoder.tokenize(texts)
+    alone = np.concatenate([model.encoder.submit([text]).result() for text in tokenized])
+    under_way = [model.encoder.submit([text]) for text in tokenized]
+    together = np.concatenate([computation.result() for computation in reversed(under_way)])[::-1]
+    assert np.allclose(together, alone, atol=1e-6)
+
+
+THREADS = """
+import json, os, sys
+from pathlib import Path
+import torch
+from embedding_service.contract.settings import ModelSettings
+from embedding_service.encoders import loading, openvino, processors
+sys.stdin.readline()
+if len(sys.argv) > 2:
+    own, cgroups = map(Path, sys.argv[2:])
+    available = processors.available
+    processors.available = lambda: available(cgroups, own)
+compile = openvino.Graph.compiled
+found = {}
+def compiled(self, precision, threads):
+    model = compile(self, precision, threads)
+    found["openvino"] = int(model.get_property("INFERENCE_NUM_THREADS"))
+    return model
+openvino.Graph.compiled = compiled
+loading.load(ModelSettings(name=sys.argv[1], device="cpu"))
+print(json.dumps(found | {"torch": torch.get_num_threads(), "tokenizers": int(os.environ["RAYON_NUM_THREADS"])}))
+try:
+    import openvino_telemetry
+except ImportError:
+    print("tells nobody")
+"""
+
+
+# Where a cgroup is made in version 1 and 2, and what limits it to one processor.
+LIMITS = {
+    "/sys/fs/cgroup/cpu": {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"},
+    "/sys/fs/cgroup": {"cpu.max": "100000 100000"},
+}
+
+
+def make_cgroup() -> Path | None:
+    for root, files in LIMITS.items():
+        group = Path(root) / f"embedding-test-{uuid.uuid4().hex[:8]}"
+        try:
+            group.mkdir()
+            for name, value in files.items():
+                (group / name).write_text(value)
+        except OSError:
+            with suppress(OSError):
+                group.rmdir()
+        else:
+            return group
+    return None
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A cgroup of one processor, real where this machine lets us make one, else what its files would say.
+
+    The file that a process is written to to join it, and where the files are.
+    """
+    group = make_cgroup()
+    if group is not None:
+        yield group / "cgroup.procs", []
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), 10, "the cgroup is empty")
+        group.rmdir()
+        return
+    (tmp_path / "own").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    yield tmp_path / "cgroup.procs", [str(tmp_path / "own"), str(tmp_path)]
+
+
+def test_threads_follow_the_containers_limit_and_nobody_is_told_of_it(
+    tiny: Path, tmp_path: Path, limited: tuple[Path, list[str]]
+) -> None:
+    environ = {key: value for key, value in os.environ.items() if key != "RAYON_NUM_THREADS"}
+    join, arguments = limited
+    with subprocess.Popen(
+        [sys.executable, "-c", THREADS, str(tiny), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environ | {"HF_HOME": str(tmp_path / "home")},
+    ) as process:
+        join.write_text(str(process.pid))
+        output, _ = process.communicate("\n", timeout=300)
+    assert process.returncode == 0
+    assert output.splitlines() == ['{"openvino": 1, "torch": 1, "tokenizers": 1}', "tells nobody"]
