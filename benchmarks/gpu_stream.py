@@ -10,6 +10,7 @@ import gc
 import json
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from contestants import Stream  # noqa: E402 - as above
 from embedding_operator.local.broker import in_memory  # noqa: E402 - as above
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders import loading  # noqa: E402 - as above
+from embedding_service.encoders.choice import Wanted  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
 from kafka_helpers import Record, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
@@ -34,6 +36,7 @@ TEXTS = 8_000
 # The mock broker keeps 5 MiB of a partition.
 MESSAGES = 24_000
 IN_FLIGHT = (2_048, 8_192)
+PRECISIONS: tuple[Wanted, ...] = ("float32", "auto")
 OUTPUT = ROOT / "out" / "benchmarks" / "gpu_stream.json"
 
 
@@ -46,13 +49,18 @@ def main() -> None:
         sys.exit("this benchmark needs an NVIDIA GPU, and PyTorch sees none on this machine")
     found = long_tailed(TEXTS)
     texts = [found[number % TEXTS] for number in range(MESSAGES)]
-    outputs = [f"out-{number}" for number in range(len(IN_FLIGHT) * (ROUNDS + 1))]
-    model = loading.load(ModelSettings(name=options.model, device="cuda"))
-    gc.freeze()
+    outputs = [f"out-{number}" for number in range(len(PRECISIONS) * len(IN_FLIGHT) * (ROUNDS + 1))]
+    names = iter(outputs)
+    rows: dict[str, Any] = {}
     with in_memory(["texts", *outputs, *(f"{name}-deadletter" for name in outputs)]) as servers:
         values = (json.dumps({"id": str(number), "text": text}).encode() for number, text in enumerate(texts))
         produce(servers, (Record("texts", number % run.PARTITIONS, value=value) for number, value in enumerate(values)))
-        rows = _measure(model, Stream(servers, "texts", MESSAGES), texts, outputs)
+        for precision in PRECISIONS:
+            model = loading.load(ModelSettings(name=options.model, device="cuda", precision=precision))
+            # As the worker does.
+            gc.freeze()
+            print(f"{precision}: {model.backend} {model.precision}")
+            rows[model.precision] = _measure(model, Stream(servers, "texts", MESSAGES), texts, names)
     rows["environment"] = machine("torch", "transformers", "confluent-kafka") | {
         "gpu": torch.cuda.get_device_name(),
         "messages": MESSAGES,
@@ -62,8 +70,7 @@ def main() -> None:
     print(f"written to {OUTPUT.relative_to(ROOT)}")
 
 
-def _measure(model: LoadedModel, stream: Stream, texts: list[str], outputs: list[str]) -> dict[str, Any]:
-    names = iter(outputs)
+def _measure(model: LoadedModel, stream: Stream, texts: list[str], names: Iterator[str]) -> dict[str, Any]:
     ceilings: list[float] = []
     flows: dict[int, list[float]] = {in_flight: [] for in_flight in IN_FLIGHT}
     for number in range(ROUNDS + 1):
