@@ -71,7 +71,8 @@ def embedded(texts: Sequence[str]) -> list[Embedded]:
     windows: list[Window] = []
     embedder = Embedder(encoder, model.batch_tokens, model.batch_cost, lambda _report: None, windows.append)
     embedder.start(Preparation(encoder).prepare(messages))
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     return [outcome for outcome in windows[0].ordered() if isinstance(outcome, Embedded)]
 
 

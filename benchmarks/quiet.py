@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,30 +16,29 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 T = TypeVar("T")
 
 
-def undisturbed(work: Callable[[], T], processes: Iterable[int] = ()) -> tuple[T, float]:
-    """What ``work`` returns, and the share of all cores that others than this process and ``processes`` used.
+def undisturbed(work: Callable[[], T]) -> tuple[T, float]:
+    """What ``work`` returns, and the share of all cores that others than this process and its children used.
 
     Waits until the machine is quiet, and repeats a disturbed run up to twice.
     """
-    known = tuple(processes)
     for last in range(_REPEATS, 0, -1):
-        _wait_until_quiet(known)
-        before, started = _others_seconds(known), time.monotonic()
+        _wait_until_quiet()
+        before, started = _others_seconds(), time.monotonic()
         result = work()
-        share = (_others_seconds(known) - before) / (time.monotonic() - started) / (os.cpu_count() or 1)
+        share = (_others_seconds() - before) / (time.monotonic() - started) / (os.cpu_count() or 1)
         if share <= _ALLOWED or last == 1:
             return result, share
         print(f"  disturbed: others used {share:.0%} of the processor; once more", flush=True)
     raise AssertionError
 
 
-def _wait_until_quiet(processes: tuple[int, ...]) -> None:
+def _wait_until_quiet() -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        before = _others_seconds(processes)
+        before = _others_seconds()
         # A share is of a time.
         time.sleep(_LOOK_SECONDS)
-        share = (_others_seconds(processes) - before) / _LOOK_SECONDS / (os.cpu_count() or 1)
+        share = (_others_seconds() - before) / _LOOK_SECONDS / (os.cpu_count() or 1)
         if share <= _ALLOWED:
             return
         if time.monotonic() > deadline:
@@ -47,13 +46,27 @@ def _wait_until_quiet(processes: tuple[int, ...]) -> None:
             return
 
 
-def _others_seconds(processes: tuple[int, ...]) -> float:
+def _others_seconds() -> float:
     """CPU seconds of everybody else since the machine started, steal included: another guest disturbs as well."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     busy = (sum(fields) - fields[3] - fields[4]) / _TICKS
-    return busy - sum(_seconds(pid) for pid in (os.getpid(), *processes))
+    return busy - _own_seconds()
 
 
-def _seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def _own_seconds() -> float:
+    """CPU seconds of this process, its children, and theirs: brokers, workers, other libraries."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        pid = int(entry.parent.name)
+        parents[pid] = int(fields[1])
+        # Those of children that have ended, too.
+        seconds[pid] = sum(map(int, fields[11:15])) / _TICKS
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    return sum(seconds.get(pid, 0.0) for pid in ours)

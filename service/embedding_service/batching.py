@@ -20,7 +20,7 @@ def pack(lengths: Sequence[int], max_batch_tokens: int, batch_cost: int) -> list
     batch costs by itself, in tokens.
     """
     sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
-    order = np.argsort(-sizes, kind="stable")
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     ordered = sizes[order]
     sums = np.cumsum(ordered)
     batches: list[list[int]] = []
@@ -49,19 +49,22 @@ class Pace:
 
     # Tokens a second of a very slow CPU, until the first window is through: one too large would delay a drain.
     _START = 200.0
-    _WEIGHT = 0.3
+    _KEPT = 0.7
 
     def __init__(self, window_seconds: float) -> None:
         self._window_seconds = window_seconds
-        self._rate: float | None = None
+        self._cost = self._seconds = 0.0
 
     @property
     def max_cost(self) -> float:
         """Tokens that fit into the window's seconds."""
-        return (self._rate or self._START) * self._window_seconds
+        rate = self._cost / self._seconds if self._seconds > 0 and self._cost > 0 else self._START
+        return rate * self._window_seconds
 
     def learn(self, cost: float, seconds: float) -> None:
-        """Take in that ``cost`` tokens took ``seconds``."""
-        if seconds > 0 and cost > 0:
-            seen = cost / seconds
-            self._rate = seen if self._rate is None else self._rate + self._WEIGHT * (seen - self._rate)
+        """Take in that ``cost`` tokens took ``seconds``.
+
+        Of windows that a device computes together, the first takes the time of all: a mean of rates would be endless.
+        """
+        self._cost = self._KEPT * self._cost + cost
+        self._seconds = self._KEPT * self._seconds + seconds

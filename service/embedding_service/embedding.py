@@ -143,7 +143,7 @@ class Embedder:
         return not self._windows
 
     def start(self, items: Sequence[Prepared]) -> None:
-        """Give a window to the model, behind those that it still works at. Raises as ``finish`` does."""
+        """Give a window to the model, behind those that it still works at. Raises as ``advance`` does."""
         texts = [item for item in items if isinstance(item, TokenizedMessage)]
         window = Window(items, texts, time.monotonic(), {})
         self._windows.append(window)
@@ -151,9 +151,9 @@ class Embedder:
         self._todo.extend((window, batch) for batch in reversed(batches))
         self._submit()
 
-    def finish(self) -> None:
-        """Wait for all. Raises ``Termination(OUT_OF_MEMORY)`` where one text alone is too much."""
-        while self._running:
+    def advance(self) -> None:
+        """Wait for one batch. Raises ``Termination(OUT_OF_MEMORY)`` where one text alone is too much."""
+        if self._running:
             self._settle()
             self._submit()
 

@@ -30,6 +30,8 @@ class _Request:
         self.texts = texts
         self.taken = 0
         self.future: Future[Answer] = Future()
+        # A client that goes away cancels what it waits for; the answer is computed all the same.
+        self.future.set_running_or_notify_cancel()
         self._found: dict[int, Vector] = {}
         self._tokens = 0
 

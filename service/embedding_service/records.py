@@ -110,7 +110,9 @@ def parse(record: InputRecord, text_field: str = "text", id_field: str = "id") -
         identity = f"{record.topic}-{record.partition}-{record.offset}"
     elif isinstance(identity, bool) or not isinstance(identity, (str, int)):
         return _reject(
-            record, DeadLetterReason.INVALID_ID, f"{id_field}: {_kind(identity)}; expected a string or a whole number"
+            record,
+            DeadLetterReason.INVALID_ID,
+            f"{id_field}: {_kind(identity)}; expected a string or a whole number of at most 64 bits",
         )
     return TextMessage(record, identity, text, document.get("timestamp"), document.get("source"))
 

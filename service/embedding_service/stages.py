@@ -136,7 +136,7 @@ class ModelStage(threading.Thread):
                     self._metrics.consumed.inc(len(window))
                     self._embedder.start(window)
                 else:
-                    self._embedder.finish()
+                    self._embedder.advance()
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread ends the worker, with its reason
             self._failure.set(error)
 

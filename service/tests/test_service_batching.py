@@ -65,7 +65,15 @@ def test_the_first_window_is_small_and_its_measure_replaces_the_guess() -> None:
     pace = Pace(5.0)
     assert pace.max_cost == 1_000
     pace.learn(1_000, 10)
-    assert pace.max_cost == 500
+    assert pace.max_cost == pytest.approx(500)
+
+
+def test_windows_that_end_together_do_not_look_endlessly_fast() -> None:
+    pace = Pace(5.0)
+    for _ in range(20):
+        pace.learn(1_000, 2.0)
+        pace.learn(1_000, 1e-6)
+    assert pace.max_cost == pytest.approx(5_000, rel=0.3)
 
 
 def test_the_pace_follows_what_windows_really_took() -> None:

@@ -28,7 +28,8 @@ def embed(
     outcomes: list[Outcome] = []
     embedder = Embedder(encoder, budget, 100, on_batch, lambda window: outcomes.extend(window.ordered()))
     embedder.start(Preparation(encoder).prepare(window))
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     assert embedder.is_idle
     return outcomes
 
@@ -72,7 +73,8 @@ def test_a_text_that_is_too_long_is_rejected_where_asked_for_and_takes_none_of_t
     embedder = Embedder(encoder, 100, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
     preparation = Preparation(encoder, rejects_long=True)
     embedder.start(preparation.prepare([message("a"), message("b " * 9), message("c " * 8)]))
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     assert [type(outcome) for outcome in outcomes] == [Embedded, Rejection, Embedded]
     assert isinstance(outcomes[1], Rejection)
     assert (outcomes[1].reason, outcomes[1].stage) == (DeadLetterReason.TEXT_TOO_LONG, Stage.EMBED)
@@ -117,7 +119,8 @@ def test_memory_that_runs_out_halves_the_budget_for_good() -> None:
     outcomes: list[Outcome] = []
     embedder = Embedder(encoder, 16, 100, lambda _report: None, lambda window: outcomes.extend(window.ordered()))
     embedder.start(Preparation(encoder).prepare([message(word) for word in "abcdefgh"]))
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     assert [outcome.message.text for outcome in outcomes if isinstance(outcome, Embedded)] == list("abcdefgh")
     assert embedder.max_batch_tokens == 2
     assert max(len(batch) for batch in encoder.batches) == 2
@@ -186,7 +189,8 @@ def test_the_next_window_begins_while_the_device_is_busy_with_the_last_and_ends_
     assert through == []
     assert not embedder.is_idle
     encoder.let.set()
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     assert texts_of(through) == [["a", "b b", "c"], [], ["d"]]
     assert embedder.is_idle
 
@@ -202,7 +206,8 @@ def test_batches_that_fail_on_the_device_are_taken_apart_in_their_own_window() -
     embedder, preparation = Embedder(encoder, 4, 100, lambda _report: None, through.append), Preparation(encoder)
     for texts in (["a", "b", "poison", "c"], ["d", "e", "f", "poison", "g"], ["h"]):
         embedder.start(preparation.prepare([message(text) for text in texts]))
-    embedder.finish()
+    while not embedder.is_idle:
+        embedder.advance()
     assert texts_of(through) == [["a", "b", "c"], ["d", "e", "f", "g"], ["h"]]
     assert [sum(isinstance(one, Rejection) for one in window.ordered()) for window in through] == [1, 1, 0]
     assert embedder.max_batch_tokens == 2

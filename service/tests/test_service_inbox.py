@@ -1,5 +1,7 @@
 """What waits for the model: tokenised while it waits, and dropped without a gap."""
 
+import queue
+import threading
 from collections.abc import Iterable
 
 from embedding_service.embedding import Prepared
@@ -32,6 +34,14 @@ def test_the_model_takes_what_is_prepared_in_the_order_consumed() -> None:
     assert inbox.take(10, len, 0) == []
     prepare(inbox, inbox.take_unprepared(2, 0))
     assert places(inbox.take(10, len, 0)) == [(0, 2)]
+
+
+def test_the_model_is_woken_by_what_becomes_ready() -> None:
+    inbox, taken = inbox_of(message(0)), queue.Queue[list[tuple[int, int]]]()
+    model = threading.Thread(target=lambda: taken.put(places(inbox.take(1, len, 600))), daemon=True)
+    model.start()
+    prepare(inbox, inbox.take_unprepared(1, 0))
+    assert taken.get(timeout=60) == [(0, 0)]
 
 
 def test_the_model_takes_no_more_than_fits() -> None:

@@ -53,7 +53,8 @@ class Transfers:
         """Float32 vectors, as soon as they are computed."""
         pinned = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
         pinned.copy_(vectors, non_blocking=True)
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        # Blocking: to spin would take a core from the tokenizer.
+        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         copied.record(torch.cuda.current_stream(self._device))
         self._running.append(OnDevice(pinned, copied))
         return self._running[-1]

@@ -1,5 +1,6 @@
 """Texts to token ids, each once, and of a book only its beginning."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -26,6 +27,8 @@ class Tokenizer:
         # Where the beginning has so many tokens, its last word, cut or not, is behind all that the model takes.
         self._enough = max_length + _LONGEST_WORD_TOKENS
         self._head_characters = _CHARACTERS_PER_HEAD_TOKEN * self._enough
+        if tokenizer.truncation_side != "right":
+            self._head_characters = sys.maxsize
 
     def __call__(self, texts: Sequence[str]) -> list[Tokenized]:
         """Each text in tokens, cut at the maximum length."""
