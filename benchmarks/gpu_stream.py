@@ -83,8 +83,8 @@ def _measure(model: LoadedModel, stream: Stream, texts: list[str], names: Iterat
             rates.append(MESSAGES / flow.seconds)
             parts = ", ".join(f"{name} {1e6 * seconds / MESSAGES:.0f}" for name, seconds in flow.cpu_seconds.items())
             print(
-                f"round {number}: the model alone {ceilings[-1]:,.0f} msgs/s, the tokenizer {tokenizers[-1]:,.0f}; "
-                f"Kafka to Kafka with {in_flight} in flight {rates[-1]:,.0f}; µs a message outside of the model: {parts}",
+                f"round {number}: the model {ceilings[-1]:,.0f} msgs/s, the tokenizer {tokenizers[-1]:,.0f}; "
+                f"Kafka to Kafka with {in_flight} in flight {rates[-1]:,.0f}; µs a message besides the model: {parts}",
                 flush=True,
             )
     ratios = {}
