@@ -55,6 +55,7 @@ format: $(VENV)/.installed ## Format the code.
 
 bench: $(VENV)/.installed ## Measure; the figures of docs/performance.md.
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/memory.py
 
 bench-operator: $(VENV)/.installed ## The same for the operator at 200 and 1,000 pipelines; as root, a quarter of an hour.

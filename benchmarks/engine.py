@@ -2,9 +2,10 @@
 
 Real texts with a long tail, a real Kafka, everything in turns within one run: the encoder alone on all texts sorted at
 once (the ceiling), Kafka to Kafka through the worker's loop with the very same encoder, the little service's loop that
-encodes one message at a time, and sentence-transformers' ``encode`` in batches of 32. Then the loop with an encoder
-that waits and computes nothing, the processor's time outside of the model beside a bare loop's, and the latency of
-single messages. Prints medians and spreads; writes every round to ``out/benchmarks/engine.json``.
+encodes one message at a time, sentence-transformers' ``encode`` in batches of 32, and two libraries that embed. Then
+the loop with an encoder that waits as a GPU does and computes nothing, the processor's time outside of the model beside
+a bare loop's, and the latency of single messages. Prints medians and spreads; writes every round to
+``out/benchmarks/engine.json``.
 """
 
 import argparse
@@ -14,9 +15,11 @@ import os
 import random
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +28,26 @@ sys.path[:0] = [str(ROOT / "testing")]
 
 import contestants as run  # noqa: E402 - needs the path above
 import numpy as np  # noqa: E402 - as above
+import peers  # noqa: E402 - as above
+from accuracy import Truth  # noqa: E402 - as above
 from contestants import Flow, Stream, WaitingEncoder  # noqa: E402 - as above
 from quiet import undisturbed  # noqa: E402 - as above
 from sentence_transformers import SentenceTransformer  # noqa: E402 - as above
 
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders import loading  # noqa: E402 - as above
+from embedding_service.encoders.choice import Wanted  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
+from embedding_service.encoders.pytorch import PyTorchEncoder  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
 from real_texts import long_tailed  # noqa: E402 - as above
 
+PRECISIONS: tuple[Wanted, ...] = ("auto", "bfloat16")
+LOOP = "Kafka to Kafka"
 NAIVE_MESSAGES = 400
+PEER_TEXTS = 1_000
 WAITS = {"20 ms a batch of 64": 0.02, "5 ms a batch of 64": 0.005}
 WAITING_TEXTS = 64
 WAITING_MESSAGES = 20_000
@@ -53,30 +63,65 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--messages", type=int, default=4_000)
+    parser.add_argument("--without-peers", action="store_true", help="leave out infinity_emb and fastembed")
     options = parser.parse_args()
     texts = list(long_tailed(options.messages))
     # They come in the order of modules; each contestant's first ones shall be like the rest.
     random.Random(0).shuffle(texts)
-    model = loading.load(ModelSettings(device="cpu"))
+    models: dict[str, LoadedModel] = {
+        precision: loading.load(ModelSettings(device="cpu", precision=precision)) for precision in PRECISIONS
+    }
     # As the worker does.
     gc.freeze()
-    with KafkaBroker(own=True) as kafka:
+    theirs = SentenceTransformer(models["auto"].path, device="cpu", local_files_only=True)
+    with KafkaBroker(own=True) as kafka, ExitStack() as stack:
         servers = kafka.bootstrap_servers
         stream = _filled(servers, "texts", texts)
         short = _filled(servers, "short", ["a text"] * WAITING_MESSAGES)
+        found = [] if options.without_peers else list(_peers(stack, models["auto"], theirs, texts))
         rows: dict[str, Any] = {
-            "throughput": _throughput(stream, model, texts, options.rounds),
-            "overlap": [_overlap(short, model, name, seconds) for name, seconds in WAITS.items()],
-            "latency": _latency(stream, model, texts),
+            "accuracy": _accuracy(models, theirs, texts),
+            "throughput": _throughput(stream, models, theirs, found, texts, options.rounds),
+            "overlap": [_overlap(short, models["auto"], name, seconds) for name, seconds in WAITS.items()],
+            "latency": _latency(stream, models["auto"], texts),
+            "peers": {peer.name: peer.settings for peer in found},
         }
-    rows["environment"] = machine("torch", "transformers", "tokenizers", "sentence-transformers", "confluent-kafka") | {
+    packages = ("torch", "openvino", "transformers", "tokenizers", "sentence-transformers", "confluent-kafka")
+    rows["environment"] = machine(*packages) | {
         "date": datetime.now(tz=UTC).date().isoformat(),
         "load": os.getloadavg()[0],
         "messages": len(texts),
+        "precisions": {name: f"{model.backend} {model.precision}" for name, model in models.items()},
     }
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     print(f"every round: {OUTPUT.relative_to(ROOT)}")
+
+
+def _peers(
+    stack: ExitStack, model: LoadedModel, theirs: SentenceTransformer, texts: Sequence[str]
+) -> Iterator[peers.Peer]:
+    few = texts[:PEER_TEXTS]
+    reference = theirs.encode(few, batch_size=32, show_progress_bar=False)
+    for name in peers.SETTINGS:
+        peer = peers.best(name, Path(model.path), few, reference)
+        stack.callback(peer.close)
+        print(f"{name}: {peer.settings}")
+        yield peer
+
+
+def _accuracy(models: Mapping[str, LoadedModel], theirs: SentenceTransformer, texts: Sequence[str]) -> Row:
+    """Each precision against float32 of PyTorch."""
+    encoder = PyTorchEncoder(theirs, prompt=None, normalize=True)
+    truth = Truth(replace(models["auto"], encoder=encoder, backend="pytorch"), texts)
+    found = {f"{model.backend} {model.precision}": truth.compare(model) for model in models.values()}
+    for name, row in found.items():
+        print(
+            f"{name}: cosine {row['cosine_mean']:.6f} in the mean, {row['cosine_min']:.6f} at least; the same nearest "
+            f"{row['top1']:.1%}, of the nearest ten {row['top10']:.1%}",
+            flush=True,
+        )
+    return found
 
 
 def _filled(servers: str, topic: str, texts: list[str]) -> Stream:
@@ -91,42 +136,49 @@ def _flow(stream: Stream, model: LoadedModel) -> Flow:
         return run.through_worker(stream, output, model)
 
 
-def _throughput(stream: Stream, model: LoadedModel, texts: list[str], rounds: int) -> Row:
+def _throughput(
+    stream: Stream,
+    models: Mapping[str, LoadedModel],
+    theirs: SentenceTransformer,
+    found: Sequence[peers.Peer],
+    texts: list[str],
+    rounds: int,
+) -> Row:
     """Messages a second of each contestant, by round, and the loop's processor time outside of the model."""
-    theirs = SentenceTransformer(model.path, device="cpu", local_files_only=True)
     flows: dict[int, Flow] = {}
 
     def loop() -> float:
         # A disturbed one is replaced by its repetition.
-        flow = flows[len(rates["Kafka to Kafka"])] = _flow(stream, model)
+        flow = flows[len(rates[LOOP])] = _flow(stream, models["auto"])
         return flow.seconds
 
     contestants: dict[str, tuple[int, Callable[[], float]]] = {
-        "the encoder alone": (len(texts), lambda: sum(run.ceiling(model, texts))),
-        "Kafka to Kafka": (len(texts), loop),
+        "the encoder alone": (len(texts), lambda: sum(run.ceiling(models["auto"], texts))),
+        LOOP: (len(texts), loop),
+        "the encoder alone, bfloat16": (len(texts), lambda: sum(run.ceiling(models["bfloat16"], texts))),
+        f"{LOOP}, bfloat16": (len(texts), lambda: _flow(stream, models["bfloat16"]).seconds),
         "encode in batches of 32": (len(texts), lambda: run.encode_in_batches(theirs, texts)),
         "poll one, encode one": (NAIVE_MESSAGES, lambda: run.naive_loop(stream, theirs, NAIVE_MESSAGES)),
-    }
+    } | {peer.name: (len(texts), partial(peer.seconds, texts)) for peer in found}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
+    others: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, (messages, work) in contestants.items():
-            seconds, others = undisturbed(work)
+            seconds, share = undisturbed(work)
             rates[name].append(messages / seconds)
-            print(f"round {number + 1}: {name}: {rates[name][-1]:,.1f} msgs/s (others {others:.1%})", flush=True)
-    return _report_throughput(rates) | _report_processor(stream, list(flows.values()))
+            others[name].append(share)
+            print(f"round {number + 1}: {name}: {rates[name][-1]:,.1f} msgs/s (others {share:.1%})", flush=True)
+    return {"others": others} | _report_throughput(rates) | _report_processor(stream, list(flows.values()))
 
 
 def _report_throughput(rates: dict[str, list[float]]) -> Row:
-    ours = rates["Kafka to Kafka"]
-    ratios = {
-        name: [our / one for our, one in zip(ours, rates[name], strict=True)]
-        for name in rates
-        if name != "Kafka to Kafka"
-    }
     for name, found in rates.items():
         print(f"{name}: median {statistics.median(found):,.1f} msgs/s ({min(found):,.1f}-{max(found):,.1f})")
+    pairs = [(LOOP, name) for name in rates if LOOP not in name and "bfloat16" not in name]
+    pairs.append((f"{LOOP}, bfloat16", "the encoder alone, bfloat16"))
+    ratios = {f"{a} / {b}": [one / other for one, other in zip(rates[a], rates[b], strict=True)] for a, b in pairs}
     for name, found in ratios.items():
-        print(f"Kafka to Kafka / {name}: median {statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+        print(f"{name}: median {statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})")
     return {"messages_per_second": rates, "ratios": ratios}
 
 

@@ -1,0 +1,59 @@
+"""How near a precision's vectors are to float32 of PyTorch: over real texts, and over every length."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from embedding_service.batching import pack
+from embedding_service.encoders.protocol import LoadedModel, Matrix, Tokenized
+
+TEXTS = 3_000
+SHORTEST = 3
+NEIGHBOURS = 10
+
+
+class Truth:
+    """What the reference says of texts, and of one sequence of each length."""
+
+    def __init__(self, reference: LoadedModel, texts: Sequence[str]) -> None:
+        self._texts = reference.encoder.tokenize(texts[:TEXTS])
+        longest = max(self._texts, key=lambda text: text.length)
+        assert longest.ids is not None
+        self._lengths = [
+            replace(longest, ids=np.append(longest.ids[: length - 1], longest.ids[-1]), length=length)
+            for length in range(SHORTEST, longest.length + 1)
+        ]
+        self._vectors = _vectors(reference, self._texts)
+        self._of_lengths = _vectors(reference, self._lengths)
+        self._neighbours = _neighbours(self._vectors)
+
+    def compare(self, model: LoadedModel) -> dict[str, float]:
+        """Cosines, and how often the nearest and the nearest ten are the same."""
+        vectors, of_lengths = _vectors(model, self._texts), _vectors(model, self._lengths)
+        cosines = np.einsum("ij,ij->i", vectors, self._vectors)
+        by_length = np.einsum("ij,ij->i", of_lengths, self._of_lengths)
+        found = _neighbours(vectors)
+        shared = [len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(found, self._neighbours, strict=True)]
+        return {
+            "cosine_mean": float(cosines.mean()),
+            "cosine_min": float(min(cosines.min(), by_length.min())),
+            "top1": float((found[:, 0] == self._neighbours[:, 0]).mean()),
+            "top10": float(np.mean(shared)),
+        }
+
+
+def _vectors(model: LoadedModel, texts: Sequence[Tokenized]) -> Matrix:
+    """Of length 1, in the order of the texts."""
+    batches = pack([text.length for text in texts], model.batch_tokens, model.batch_cost)
+    running = [(batch, model.encoder.submit([texts[index] for index in batch])) for batch in batches]
+    vectors = np.empty((len(texts), model.encoder.dimension), dtype=np.float32)
+    for batch, computation in running:
+        vectors[batch] = computation.result()
+    return vectors
+
+
+def _neighbours(vectors: Matrix) -> np.ndarray:
+    similar = vectors @ vectors.T
+    np.fill_diagonal(similar, -1)
+    return np.argsort(-similar, axis=1)[:, :NEIGHBOURS]

@@ -1,0 +1,188 @@
+"""Workers as processes: queries while a backlog flows, and two workers of one thread beside one of two.
+
+A query is a text for ``POST /v1/embeddings``, sent by the clock whether the last one was answered or not. Prints its
+latency beside the longest batch of the backlog's texts, and the backlog's rate with and without queries, in turns. Run
+by ``make bench``; writes every round to ``out/benchmarks/workers.json``.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "testing")]
+
+import numpy as np  # noqa: E402 - needs the path above
+from quiet import undisturbed  # noqa: E402 - as above
+
+from embedding_service.batching import pack  # noqa: E402 - as above
+from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings  # noqa: E402 - as above
+from embedding_service.encoders import loading  # noqa: E402 - as above
+from kafka_broker import KafkaBroker  # noqa: E402 - as above
+from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
+from machine import machine  # noqa: E402 - as above
+from real_texts import long_tailed  # noqa: E402 - as above
+from worker_process import WorkerProcess  # noqa: E402 - as above
+
+TEXTS = 4_000
+WAITING = 60_000
+PARTITIONS = 4
+ROUNDS = 3
+SECONDS = 30.0
+PER_SECOND = 2
+OUTPUT = ROOT / "out" / "benchmarks" / "workers.json"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and report."""
+    texts = long_tailed(TEXTS)
+    with KafkaBroker(own=True) as kafka:
+        servers = kafka.bootstrap_servers
+        create_topics(servers, ["texts"], partitions=PARTITIONS)
+        values = (json.dumps({"id": n, "text": text}).encode() for n, text in enumerate(islice(cycle(texts), WAITING)))
+        produce(servers, (Record("texts", n % PARTITIONS, value=value) for n, value in enumerate(values)), timeout=300)
+        rows = {"queries": _queries(servers, texts), "sharing": _sharing(servers)}
+    rows["environment"] = machine("torch", "openvino", "confluent-kafka")
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(f"every round: {OUTPUT.relative_to(ROOT)}")
+
+
+@contextmanager
+def _workers(servers: str, name: str, threads: Sequence[set[int]]) -> Iterator[list[WorkerProcess]]:
+    """A worker on each of the sets of processors, as one group that begins at the first message."""
+    create_topics(servers, [f"{name}-out"], partitions=PARTITIONS)
+    kafka = {
+        "bootstrap_servers": servers,
+        "input_topic": "texts",
+        "output_topic": f"{name}-out",
+        "consumer_group": name,
+    }
+    mine = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workers = []
+        for number, processors in enumerate(threads):
+            # A process has the processors of its parent.
+            os.sched_setaffinity(0, processors)
+            workers.append(stack.enter_context(WorkerProcess(folder / str(number), {"kafka": kafka})))
+        os.sched_setaffinity(0, mine)
+        for one in workers:
+            one.wait_ready()
+        # The group is complete, and the first windows have taught the workers their pace.
+        _rate(workers, SECONDS / 3)
+        yield workers
+
+
+def _rate(workers: Sequence[WorkerProcess], seconds: float) -> float:
+    """Messages a second of all together."""
+    before, started = _processed(workers), time.monotonic()
+    # A rate is of a time.
+    time.sleep(seconds)
+    return (_processed(workers) - before) / (time.monotonic() - started)
+
+
+def _processed(workers: Sequence[WorkerProcess]) -> int:
+    return sum(int(one.stats()["messages_processed"]) for one in workers)
+
+
+def _queries(servers: str, texts: Sequence[str]) -> Row:
+    longest = _longest_batch(texts)
+    rounds: list[Row] = []
+    latencies: list[float] = []
+    with _workers(servers, "queried", [os.sched_getaffinity(0)]) as workers:
+        asking = cycle(texts)
+        for number in range(ROUNDS):
+            without, _ = undisturbed(lambda: _rate(workers, SECONDS))
+            (found, rate), _ = undisturbed(lambda: _asked(workers[0], asking))
+            latencies += found
+            rounds.append({"without": without, "with": rate, "seconds": found})
+            print(f"round {number + 1}: {without:.1f} msgs/s alone, {rate:.1f} beside queries", flush=True)
+    p50, p99 = (float(value) for value in np.percentile(latencies, [50, 99]))
+    kept = statistics.median(one["with"] / one["without"] for one in rounds)
+    print(f"{len(latencies)} queries beside a backlog: p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms")
+    print(f"the longest batch: {1e3 * longest:.0f} ms; p99 is {p99 / longest:.2f} of it (the aim is at most 3)")
+    print(f"the backlog keeps {kept:.3f} of its rate (the aim is at least 0.85)")
+    return {"longest_batch_seconds": longest, "p50": p50, "p99": p99, "kept": kept, "rounds": rounds}
+
+
+def _longest_batch(texts: Sequence[str]) -> float:
+    """Seconds of the slowest batch of these texts, each computed alone, as the median of three."""
+    model = loading.load(ModelSettings(device="cpu"))
+    tokenized = model.encoder.tokenize(texts[:1024])
+    batches = pack([text.length for text in tokenized], model.batch_tokens, model.batch_cost)
+
+    def slowest() -> float:
+        found = []
+        for batch in batches:
+            started = time.monotonic()
+            model.encoder.submit([tokenized[index] for index in batch]).result()
+            found.append(time.monotonic() - started)
+        return max(found)
+
+    return statistics.median(slowest() for _ in range(3))
+
+
+def _asked(worker: WorkerProcess, texts: Iterator[str]) -> tuple[list[float], float]:
+    """Latencies of queries sent by the clock, and the backlog's rate meanwhile."""
+    before, started = _processed([worker]), time.monotonic()
+    with ThreadPoolExecutor(64) as pool:
+        answers = []
+        for number in range(int(SECONDS * PER_SECOND)):
+            time.sleep(max(0.0, started + number / PER_SECOND - time.monotonic()))
+            answers.append(pool.submit(_ask, worker.port, next(texts)))
+        rate = (_processed([worker]) - before) / (time.monotonic() - started)
+        return [answer.result() for answer in answers], rate
+
+
+def _ask(port: int, text: str) -> float:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/embeddings",
+        data=json.dumps({"input": text, "model": DEFAULT_MODEL}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    started = time.monotonic()
+    with urllib.request.urlopen(request, timeout=120) as response:
+        response.read()
+    return time.monotonic() - started
+
+
+def _sharing(servers: str) -> Row:
+    processors = sorted(os.sched_getaffinity(0))[:2]
+    if len(processors) < 2:
+        sys.exit("two workers of a thread each need two processors, and this process may use one")
+    contestants: dict[str, list[set[int]]] = {
+        "one worker of two threads": [set(processors)],
+        "two workers of one thread": [{processors[0]}, {processors[1]}],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(ROUNDS):
+        for name, threads in contestants.items():
+            with _workers(servers, f"shared-{number}-{len(threads)}", threads) as workers:
+                rate, _ = undisturbed(_rate_of(workers))
+            rates[name].append(rate)
+            print(f"round {number + 1}: {name}: {rate:.1f} msgs/s", flush=True)
+    one, two = rates.values()
+    ratio = statistics.median(b / a for a, b in zip(one, two, strict=True))
+    print(f"two workers of one thread / one of two: {ratio:.3f} (the aim is at least 0.9)")
+    return {"rates": rates, "ratio": ratio}
+
+
+def _rate_of(workers: Sequence[WorkerProcess]) -> Callable[[], float]:
+    return lambda: _rate(workers, SECONDS)
+
+
+if __name__ == "__main__":
+    main()
