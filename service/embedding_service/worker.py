@@ -1,5 +1,6 @@
 """The worker: loads the model once, starts and stops runs of the loop, and says how it stands."""
 
+import atexit
 import gc
 import logging
 import threading
@@ -47,6 +48,8 @@ class Worker:
         model = loading.load(self.settings.model)
         # A million objects of libraries stay for good; looking through them time and again takes a third of the loop.
         gc.freeze()
+        # Some complain at the end of what nobody has collected.
+        atexit.register(gc.unfreeze)
         self.use(model)
 
     def use(self, model: LoadedModel) -> None:

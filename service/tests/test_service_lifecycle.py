@@ -58,6 +58,9 @@ def test_the_probes_and_the_endpoints_from_start_to_sigterm(
     assert stats["messages_per_minute"] == 4
     assert stats["last_processed_timestamp"] > 1_700_000_000
     assert 0 < stats["latency_seconds"]["p50"] <= stats["latency_seconds"]["p99"]
+    assert (stats["model"]["device"], stats["model"]["backend"]) == ("cpu", "openvino")
+    # Which one "auto" means, goes by the processor.
+    assert stats["model"]["precision"] in ("float32", "bfloat16")
     assert (stats["model"]["dimension"], stats["model"]["max_length"], stats["model"]["source"]) == (
         384,
         256,
