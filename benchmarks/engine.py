@@ -9,7 +9,6 @@ a bare loop's, and the latency of single messages. Prints medians and spreads; w
 """
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -39,6 +38,7 @@ from embedding_service.encoders import loading  # noqa: E402 - as above
 from embedding_service.encoders.choice import Wanted  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
 from embedding_service.encoders.pytorch import PyTorchEncoder  # noqa: E402 - as above
+from embedding_service.worker import settle_interpreter  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
@@ -72,7 +72,7 @@ def main() -> None:
         precision: loading.load(ModelSettings(device="cpu", precision=precision)) for precision in PRECISIONS
     }
     # As the worker does.
-    gc.freeze()
+    settle_interpreter()
     theirs = SentenceTransformer(models["auto"].path, device="cpu", local_files_only=True)
     with KafkaBroker(own=True) as kafka, ExitStack() as stack:
         servers = kafka.bootstrap_servers

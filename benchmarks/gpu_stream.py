@@ -6,7 +6,6 @@ Needs a GPU, and fails without one. Not part of ``make bench``. Writes all of it
 """
 
 import argparse
-import gc
 import json
 import statistics
 import sys
@@ -27,6 +26,7 @@ from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings  # 
 from embedding_service.encoders import loading  # noqa: E402 - as above
 from embedding_service.encoders.choice import Wanted  # noqa: E402 - as above
 from embedding_service.encoders.protocol import LoadedModel  # noqa: E402 - as above
+from embedding_service.worker import settle_interpreter  # noqa: E402 - as above
 from kafka_helpers import Record, produce  # noqa: E402 - as above
 from machine import machine  # noqa: E402 - as above
 from real_texts import long_tailed  # noqa: E402 - as above
@@ -58,7 +58,7 @@ def main() -> None:
         for precision in PRECISIONS:
             model = loading.load(ModelSettings(name=options.model, device="cuda", precision=precision))
             # As the worker does.
-            gc.freeze()
+            settle_interpreter()
             print(f"{precision}: {model.backend} {model.precision}")
             rows[model.precision] = _measure(model, Stream(servers, "texts", MESSAGES), texts, names)
     rows["environment"] = machine("torch", "transformers", "confluent-kafka") | {

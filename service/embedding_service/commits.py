@@ -18,6 +18,7 @@ from embedding_service.stages import Failure
 logger = logging.getLogger(__name__)
 
 _COMMIT_SECONDS = 0.1
+_FULL_SECONDS = 0.01
 _COMMIT_TIMEOUT_SECONDS = 10.0
 # A rebalance makes these normal: the commit is repeated, or the partition's next owner does the work again.
 _REBALANCE_ERRORS = frozenset(
@@ -41,12 +42,12 @@ class Commits:
         """Whether one is unanswered."""
         return self._started is not None
 
-    def regular(self, consumer: Consumer) -> None:
-        """Commit what is due, unless that was done a moment ago."""
+    def regular(self, consumer: Consumer, *, is_full: bool) -> None:
+        """Commit what is due, unless that was done a moment ago: a shorter one where room in flight is waited for."""
         now = time.monotonic()
         if self._started is not None and now - self._started < _COMMIT_TIMEOUT_SECONDS:
             return
-        if now - self._last >= _COMMIT_SECONDS:
+        if now - self._last >= (_FULL_SECONDS if is_full else _COMMIT_SECONDS):
             self._send(consumer, self._offsets.to_commit())
 
     def last(self, consumer: Consumer, partitions: Collection[int]) -> None:

@@ -92,7 +92,7 @@ class ConsumerLoop:
             self._metrics.in_flight.set(0)
 
     def _step(self) -> None:
-        self._commits.regular(self._consumer)
+        self._commits.regular(self._consumer, is_full=len(self._held) > 0)
         self._admit()
         if self._held:
             self._wait_for_room()

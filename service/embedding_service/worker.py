@@ -3,6 +3,7 @@
 import atexit
 import gc
 import logging
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,6 +21,18 @@ logger = logging.getLogger(__name__)
 
 # Longer than the worst batch, and than a broker that hangs in a commit.
 _LIVE_SECONDS = 120.0
+# Python's own are 0.005.
+_SWITCH_SECONDS = 0.0001
+
+
+def settle_interpreter() -> None:
+    """Have Python's interpreter serve threads that share it with a loaded model."""
+    # A million objects of libraries stay for good; looking through them time and again takes a third of the loop.
+    gc.freeze()
+    # Some complain at the end of what nobody has collected.
+    atexit.register(gc.unfreeze)
+    # Each of a model's hundred operations lets go of the interpreter, and may wait so long to have it back.
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 class Worker:
@@ -46,10 +59,7 @@ class Worker:
         from embedding_service.encoders import loading
 
         model = loading.load(self.settings.model)
-        # A million objects of libraries stay for good; looking through them time and again takes a third of the loop.
-        gc.freeze()
-        # Some complain at the end of what nobody has collected.
-        atexit.register(gc.unfreeze)
+        settle_interpreter()
         self.use(model)
 
     def use(self, model: LoadedModel) -> None:
