@@ -147,6 +147,10 @@ def _control(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
     return refuse
 
 
+# A pod's grace is what the drain takes and half a minute.
+_FINISH_SECONDS = 10.0
+
+
 class HttpServer:
     """Serves the application in a thread of its own; the main thread keeps the signals."""
 
@@ -167,9 +171,9 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish open requests and end."""
+        """Finish open requests and end; a client that doesn't read its answer isn't waited for."""
         self._server.should_exit = True
-        self._thread.join()
+        self._thread.join(_FINISH_SECONDS)
         self._socket.close()
 
 

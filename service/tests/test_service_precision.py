@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+import torch
 from huggingface_hub import constants
+from sentence_transformers import SentenceTransformer
+from transformers import AutoConfig
 
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
@@ -86,6 +89,25 @@ def test_a_model_that_openvino_cannot_represent_is_computed_by_pytorch_and_the_l
     model = load(tiny, precision="float32")
     assert (model.backend, model.precision) == ("pytorch", "float32")
     assert "openvino float32 isn't used for this model: RuntimeError: no translation for aten::strange" in caplog.text
+
+
+def test_what_converts_and_cannot_be_run_is_computed_by_pytorch(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trial, "cosine", fails)
+    model = load(tiny)
+    assert (model.backend, model.precision) == ("pytorch", "float32")
+    assert "openvino float32 isn't used for this model: RuntimeError: done a second time" in caplog.text
+
+
+def test_a_model_whose_files_are_in_half_precision_is_computed_in_float32(tiny: Path) -> None:
+    SentenceTransformer(str(tiny), device="cpu").to(torch.bfloat16).save(str(tiny))
+    assert AutoConfig.from_pretrained(tiny).dtype == torch.bfloat16
+    model = load(tiny)
+    assert (model.backend, model.precision, model.contract.precision) == ("openvino", "float32", "full")
+    reference = SentenceTransformer(str(tiny), device="cpu", model_kwargs={"dtype": torch.float32})
+    expected = reference.encode(["a text of several words"], normalize_embeddings=True, show_progress_bar=False)
+    assert np.allclose(vector(model), expected, atol=1e-5)
 
 
 def test_auto_passes_over_what_is_not_exact(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,9 @@ def load(settings: ModelSettings) -> LoadedModel:
 
 
 def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[Selected, EmbeddingContract]:
-    model = SentenceTransformer(
-        str(weights.path), device=machine.device, local_files_only=True, model_kwargs={"use_safetensors": True}
-    )
+    # Float32 whatever the files hold: it is what precisions are measured against.
+    options = {"use_safetensors": True, "dtype": torch.float32}
+    model = SentenceTransformer(str(weights.path), device=machine.device, local_files_only=True, model_kwargs=options)
     _set_max_length(model, settings.max_length)
     reference = PyTorchEncoder(model, prompt=settings.prompt, normalize=settings.normalize)
     contract = EmbeddingContract(
@@ -113,4 +113,5 @@ def _positions(model: SentenceTransformer) -> int | None:
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     config = getattr(model[0], "config", None)
     positions = getattr(config, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) else None
+    # XLNet's is -1.
+    return positions if isinstance(positions, int) and positions > 0 else None

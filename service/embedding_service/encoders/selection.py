@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import torch
 
+from embedding_service import __version__
 from embedding_service.contract.fingerprint import FULL_PRECISION, EmbeddingContract
 from embedding_service.encoders import processors, trial
 from embedding_service.encoders.cache import Cache
@@ -23,6 +24,8 @@ from embedding_service.encoders.pytorch import OfIds, PyTorchEncoder
 
 logger = logging.getLogger(__name__)
 
+# Raised with what is made here, or how it is tried: what was kept before is made anew.
+_MADE = 1
 _LIBRARIES = ("openvino", "sentence-transformers", "torch", "transformers")
 
 
@@ -64,7 +67,7 @@ class Selection:
         self._contract = contract
         self._machine = machine
         self._cache = cache
-        self._versions = {name: version(name) for name in _LIBRARIES}
+        self._versions = {name: version(name) for name in _LIBRARIES} | {"made_by": f"{__version__}.{_MADE}"}
         self._truth: Matrix | None = None
 
     def run(self, wanted: Wanted) -> Selected:
@@ -80,11 +83,15 @@ class Selection:
                 return Selected(self._reference, candidate, FULL_PRECISION)
             try:
                 encoder = self._made(candidate)
+                cosine = self._cosine(candidate, encoder)
             except NotRepresentedError as error:
                 why_not = str(error)
                 logger.info("%s isn't used for this model: %s", candidate, error)
                 continue
-            cosine = self._cosine(candidate, encoder)
+            except Exception as error:  # noqa: BLE001 - a conversion may raise anything; another way may do
+                why_not = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+                logger.warning("%s isn't used for this model: %s", candidate, why_not)
+                continue
             found_class = precision_class(candidate, cosine, wanted)
             if found_class is not None:
                 logger.info("the model is computed by %s, at a cosine to float32 of %.6f or more", candidate, cosine)
