@@ -26,21 +26,25 @@ class Truth:
         ]
         self._vectors = _vectors(reference, self._texts)
         self._of_lengths = _vectors(reference, self._lengths)
-        self._neighbours = _neighbours(self._vectors)
 
     def compare(self, model: LoadedModel) -> dict[str, float]:
-        """Cosines, and how often the nearest and the nearest ten are the same."""
-        vectors, of_lengths = _vectors(model, self._texts), _vectors(model, self._lengths)
-        cosines = np.einsum("ij,ij->i", vectors, self._vectors)
-        by_length = np.einsum("ij,ij->i", of_lengths, self._of_lengths)
-        found = _neighbours(vectors)
-        shared = [len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(found, self._neighbours, strict=True)]
-        return {
-            "cosine_mean": float(cosines.mean()),
-            "cosine_min": float(min(cosines.min(), by_length.min())),
-            "top1": float((found[:, 0] == self._neighbours[:, 0]).mean()),
-            "top10": float(np.mean(shared)),
-        }
+        """See ``agreement``."""
+        return agreement(
+            (self._vectors, self._of_lengths), (_vectors(model, self._texts), _vectors(model, self._lengths))
+        )
+
+
+def agreement(expected: tuple[Matrix, Matrix], found: tuple[Matrix, Matrix]) -> dict[str, float]:
+    """Cosines, and how often the nearest and the nearest ten are the same; of texts, and of one of each length."""
+    cosines, by_length = (np.einsum("ij,ij->i", *pair) for pair in zip(expected, found, strict=True))
+    theirs, ours = _neighbours(expected[0]), _neighbours(found[0])
+    shared = [len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "cosine_mean": float(cosines.mean()),
+        "cosine_min": float(min(cosines.min(), by_length.min())),
+        "top1": float((ours[:, 0] == theirs[:, 0]).mean()),
+        "top10": float(np.mean(shared)),
+    }
 
 
 def _vectors(model: LoadedModel, texts: Sequence[Tokenized]) -> Matrix:

@@ -5,8 +5,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from embedding_service.records import Outcome
 from kafka_helpers import create_topics, delete_topics
+from running_pipeline import running
+from waiting import wait_until
 
 PARTITIONS = 4
 TIMEOUT_SECONDS = 600.0
@@ -162,17 +164,23 @@ def ceiling(model: LoadedModel, texts: Sequence[str]) -> tuple[float, float]:
 
 
 @contextmanager
-def output_topics(servers: str) -> Iterator[str]:
-    """Topics for the worker to write to, on a real Kafka; yields the name of the first."""
+def topics(servers: str, *more: str) -> Iterator[str]:
+    """Make a topic on a real Kafka, and others of its name and an ending; yields its name."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
-    topics = [name, f"{name}-deadletter"]
-    create_topics(servers, topics, partitions=PARTITIONS)
+    made = [name, *(name + ending for ending in more)]
+    create_topics(servers, made, partitions=PARTITIONS)
     yield name
-    delete_topics(servers, topics)
+    delete_topics(servers, made)
 
 
-@contextmanager
-def worker(stream: Stream, output: str, model: LoadedModel, metrics: Metrics, **engine: int) -> Iterator[Pipeline]:
+def output_topics(servers: str) -> AbstractContextManager[str]:
+    """Topics for the worker to write to; gives the name of the first."""
+    return topics(servers, "-deadletter")
+
+
+def worker(
+    stream: Stream, output: str, model: LoadedModel, metrics: Metrics, **engine: int
+) -> AbstractContextManager[Pipeline]:
     """Run the worker's loop on the stream, as a group of its own."""
     kafka = {
         "bootstrap_servers": stream.bootstrap_servers,
@@ -180,13 +188,7 @@ def worker(stream: Stream, output: str, model: LoadedModel, metrics: Metrics, **
         "output_topic": output,
         "consumer_group": output,
     }
-    pipeline = Pipeline(Settings.model_validate({"kafka": kafka, "engine": engine}), model, metrics)
-    pipeline.start()
-    try:
-        yield pipeline
-    finally:
-        pipeline.stop()
-        pipeline.join()
+    return running(Settings.model_validate({"kafka": kafka, "engine": engine}), model, metrics)
 
 
 def through_worker(stream: Stream, output: str, model: LoadedModel, **engine: int) -> Flow:
@@ -194,11 +196,7 @@ def through_worker(stream: Stream, output: str, model: LoadedModel, **engine: in
     encoder = TimedEncoder(model.encoder)
     metrics = _Counting(stream.messages)
     with worker(stream, output, replace(model, encoder=encoder), metrics, **engine) as pipeline:
-        deadline = time.monotonic() + GROUP_SECONDS
-        while not pipeline.in_flight:
-            if pipeline.failure.occurred() or time.monotonic() > deadline:
-                raise RuntimeError(f"nothing is consumed: {pipeline.failure.error}")
-            time.sleep(0.001)
+        _until(pipeline, lambda: pipeline.in_flight, "the first is consumed", interval=0.001)
         started, before = time.monotonic(), _cpu_seconds()
         encoder.tokenizing = encoder.computing = 0.0
         if not metrics.done.wait(TIMEOUT_SECONDS):
@@ -208,6 +206,12 @@ def through_worker(stream: Stream, output: str, model: LoadedModel, **engine: in
     spent["tokenizer"] -= encoder.tokenizing
     spent["model"] -= encoder.computing
     return Flow(seconds, {name: spent[name] for name in STAGES})
+
+
+def _until(pipeline: Pipeline, condition: Callable[[], object], what: str, *, interval: float = 0.05) -> None:
+    wait_until(lambda: condition() or pipeline.failure.occurred(), GROUP_SECONDS, what, interval=interval)
+    if pipeline.failure.occurred():
+        raise RuntimeError(f"{what}: {pipeline.failure.error}")
 
 
 def _cpu_seconds() -> dict[str, float]:
@@ -225,7 +229,7 @@ def _cpu_seconds() -> dict[str, float]:
 def bare_loop(stream: Stream) -> float:
     """CPU seconds of the least that can be done: consume, parse, write, produce."""
     vector = _VECTORS[0]
-    with _topic(stream) as topic:
+    with topics(stream.bootstrap_servers) as topic:
         consumer, producer = _clients(stream)
         started = time.process_time()
         left = stream.messages
@@ -245,7 +249,7 @@ def bare_loop(stream: Stream) -> float:
 
 def naive_loop(stream: Stream, model: SentenceTransformer, messages: int) -> float:
     """Seconds of the little service's loop: poll one, encode it, write it, for the first ``messages``."""
-    with _topic(stream) as topic:
+    with topics(stream.bootstrap_servers) as topic:
         consumer, producer = _clients(stream)
         first = consumer.poll(GROUP_SECONDS)
         started = time.monotonic()
@@ -273,18 +277,14 @@ def encode_in_batches(model: SentenceTransformer, texts: Sequence[str]) -> float
 def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_second: float) -> list[float]:
     """Seconds from ``produce`` to the output being read, of texts that are sent one by one."""
     with (
-        _topic(stream) as topic,
+        topics(stream.bootstrap_servers) as topic,
         output_topics(stream.bootstrap_servers) as output,
         worker(replace(stream, topic=topic), output, model, Metrics()) as pipeline,
     ):
         reader = Consumer(_config(stream) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
         reader.assign([TopicPartition(output, partition, 0) for partition in range(PARTITIONS)])
         producer = Producer(_config(stream) | {"linger.ms": 0})
-        deadline = time.monotonic() + GROUP_SECONDS
-        while pipeline.state is not State.RUNNING:
-            if pipeline.failure.occurred() or time.monotonic() > deadline:
-                raise RuntimeError(f"the worker isn't there: {pipeline.failure.error}")
-            time.sleep(0.01)
+        _until(pipeline, lambda: pipeline.state is State.RUNNING, "the worker is there")
         found = _sent_and_read(producer, reader, topic, texts, per_second)
         reader.close()
     return found
@@ -305,14 +305,6 @@ def _sent_and_read(
         if message is not None and message.error() is None:
             found.append(time.monotonic() - sent[orjson.loads(message.value() or b"")["id"]])
     return found
-
-
-@contextmanager
-def _topic(stream: Stream) -> Iterator[str]:
-    name = f"bench-{uuid.uuid4().hex[:8]}-bare"
-    create_topics(stream.bootstrap_servers, [name], partitions=PARTITIONS)
-    yield name
-    delete_topics(stream.bootstrap_servers, [name])
 
 
 def _config(stream: Stream) -> dict[str, str | int]:

@@ -146,6 +146,7 @@ def _throughput(
 ) -> Row:
     """Messages a second of each contestant, by round, and the loop's processor time outside of the model."""
     flows: dict[int, Flow] = {}
+    naive = min(NAIVE_MESSAGES, len(texts))
 
     def loop() -> float:
         # A disturbed one is replaced by its repetition.
@@ -158,7 +159,7 @@ def _throughput(
         "the encoder alone, bfloat16": (len(texts), lambda: sum(run.ceiling(models["bfloat16"], texts))),
         f"{LOOP}, bfloat16": (len(texts), lambda: _flow(stream, models["bfloat16"]).seconds),
         "encode in batches of 32": (len(texts), lambda: run.encode_in_batches(theirs, texts)),
-        "poll one, encode one": (NAIVE_MESSAGES, lambda: run.naive_loop(stream, theirs, NAIVE_MESSAGES)),
+        "poll one, encode one": (naive, lambda: run.naive_loop(stream, theirs, naive)),
     } | {peer.name: (len(texts), partial(peer.seconds, texts)) for peer in found}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     others: dict[str, list[float]] = {name: [] for name in contestants}

@@ -26,7 +26,9 @@ from sentence_transformers import SentenceTransformer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "testing"), str(ROOT / "operator"), str(ROOT / "service")]
 
-from embedding_service.batching import pack  # noqa: E402 - needs the path above
+from accuracy import agreement  # noqa: E402 - needs the path above
+
+from embedding_service.batching import pack  # noqa: E402 - as above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders.protocol import Matrix  # noqa: E402 - as above
 from embedding_service.encoders.weights import find_weights  # noqa: E402 - as above
@@ -36,7 +38,6 @@ ROUNDS = 5
 TEXTS = 8_000
 COMPARED = 3_000
 BUDGETS = (1_024, 4_096, 16_384, 65_536)
-NEIGHBOURS = 10
 OUTPUT = ROOT / "out" / "benchmarks" / "gpu.json"
 
 Ids = list[list[int]]
@@ -137,27 +138,12 @@ class _Truth:
         self.lengths = [[*longest[: length - 1], longest[-1]] for length in range(3, len(longest) + 1)]
         self.vectors = model.encode(self.ids, pack([len(row) for row in self.ids], 4_096, 4_096))
         self.of_lengths = model.encode(self.lengths, [[number] for number in range(len(self.lengths))])
-        self.neighbours = _neighbours(self.vectors)
 
     def compare(self, model: RawModel, budget: int) -> dict[str, float]:
-        """Cosines and the agreement of neighbours."""
+        """See ``agreement``."""
         vectors = model.encode(self.ids, pack([len(row) for row in self.ids], budget, budget))
         by_length = model.encode(self.lengths, [[number] for number in range(len(self.lengths))])
-        cosines = np.einsum("ij,ij->i", vectors, self.vectors)
-        found = _neighbours(vectors)
-        shared = [len(set(a) & set(b)) / NEIGHBOURS for a, b in zip(found, self.neighbours, strict=True)]
-        return {
-            "cosine_mean": float(cosines.mean()),
-            "cosine_min": float(min(cosines.min(), np.einsum("ij,ij->i", by_length, self.of_lengths).min())),
-            "top1": float((found[:, 0] == self.neighbours[:, 0]).mean()),
-            "top10": float(np.mean(shared)),
-        }
-
-
-def _neighbours(vectors: Matrix) -> np.ndarray:
-    similar = vectors @ vectors.T
-    np.fill_diagonal(similar, -1)
-    return np.argsort(-similar, axis=1)[:, :NEIGHBOURS]
+        return agreement((self.vectors, self.of_lengths), (vectors, by_length))
 
 
 def _measure(path: str, precision: Precision, ids: Ids, truth: _Truth) -> Iterator[dict[str, Any]]:

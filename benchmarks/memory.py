@@ -7,6 +7,7 @@ has no Kafka; writes the whole curve to ``out/benchmarks/memory.json``. Run by `
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as
 from embedding_service.encoders import loading  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as above
-from machine import machine  # noqa: E402 - as above
+from machine import machine, resident_kib  # noqa: E402 - as above
 from real_texts import long_tailed, short  # noqa: E402 - as above
 from worker_process import WorkerProcess  # noqa: E402 - as above
 
@@ -72,7 +73,7 @@ def alone() -> int:
     while remaining:
         ceiling(model, remaining[:1024])
         del remaining[:1024]
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+    return resident_kib(os.getpid())
 
 
 def watch(worker: WorkerProcess) -> list[tuple[int, int]]:
@@ -83,11 +84,6 @@ def watch(worker: WorkerProcess) -> list[tuple[int, int]]:
         time.sleep(SAMPLE_SECONDS)
         curve.append((int(worker.stats()["messages_processed"]), resident_kib(worker.pid)))
     return curve
-
-
-def resident_kib(pid: int) -> int:
-    """Resident memory of a process, as ps tells it."""
-    return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout)
 
 
 def report(curve: list[tuple[int, int]], without: int) -> None:

@@ -35,7 +35,7 @@ from embedding_operator.desired.state import desired_state  # noqa: E402 - as ab
 from embedding_operator.settings import OperatorSettings  # noqa: E402 - as above
 from kafka_broker import KafkaBroker  # noqa: E402 - as above
 from kafka_helpers import create_topics  # noqa: E402 - as above
-from machine import machine  # noqa: E402 - as above
+from machine import machine, resident_kib  # noqa: E402 - as above
 from testcluster import tools  # noqa: E402 - as above
 from testcluster.commands import run  # noqa: E402 - as above
 from testcluster.no_nodes import NoNodes, in_own_network, run_in_own_network  # noqa: E402 - as above
@@ -104,7 +104,7 @@ def operator(size: int, *, topics_there: bool) -> Object:
             topics = [name for n in range(size) for name in (f"out-{n}", f"out-{n}-deadletter")]
             found["kafka_alone_seconds"] = timed_topics(servers, topics)
         with process(plane) as operator_pid:
-            found["resident_mib_before"] = resident_mib(operator_pid)
+            found["resident_mib_before"] = resident_kib(operator_pid) // 1024
             before = cpu_seconds()
             started = time.monotonic()
             found["pipelines_applied_seconds"] = timed_apply(plane, [pipeline(n, servers) for n in range(size)])
@@ -127,7 +127,7 @@ def at_rest(plane: NoNodes, size: int, operator_pid: int) -> Object:
     return {
         "writes": dict(writes),
         "writes_per_pipeline": round(writes.total() / size, 2),
-        "resident_mib": resident_mib(operator_pid),
+        "resident_mib": resident_kib(operator_pid) // 1024,
         "rest_cores": {name: round(value / seconds, 3) for name, value in used.items()},
         "rest_requests_per_second": round((len(requests(plane)) - asked) / seconds, 2),
         "rest_writes": sum(map(is_write, requests(plane)[asked:])),
@@ -293,12 +293,6 @@ def cpu_seconds() -> dict[str, float]:
 def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
     """What was used between two readings."""
     return {name: round(after[name] - before[name], 1) for name in after}
-
-
-def resident_mib(pid: int) -> int:
-    """Resident memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1024
 
 
 def say(line: str) -> None:

@@ -6,6 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 
+def resident_kib(pid: int) -> int:
+    """Resident memory of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
 def machine(*packages: str) -> dict[str, str | int | None]:
     """What figures depend on: the machine, and the versions of ``packages``."""
     info = Path("/proc/cpuinfo")

@@ -1,10 +1,13 @@
 """A model for tests whose vectors can be told by hand."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from embedding_service.encoders.protocol import Computation, Computed, Matrix, Tokenized
+
+_SECONDS = 30.0
 
 
 class WordEncoder:
@@ -36,3 +39,19 @@ class WordEncoder:
         self._fault(texts)
         self.batches.append(list(texts))
         return np.array([[len(text.split()), ord(text[:1] or " ")] for text in texts], dtype=np.float32)
+
+
+class GatedWordEncoder(WordEncoder):
+    """A batch waits until it is let through."""
+
+    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _texts: None) -> None:
+        """See ``WordEncoder``."""
+        super().__init__(fault)
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        """See ``WordEncoder``."""
+        self.entered.set()
+        assert self.open.wait(_SECONDS)
+        return super().encode(batch)

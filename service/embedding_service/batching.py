@@ -19,9 +19,9 @@ def pack(lengths: Sequence[int], max_batch_tokens: int, batch_cost: int) -> list
     largest allocation comes first. A batch also ends before its padding costs more than ``batch_cost``, what another
     batch costs by itself, in tokens.
     """
-    sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    ordered = sizes[order]
+    found = np.asarray(lengths, dtype=np.int64)
+    order = np.argsort(-found, kind="stable")
+    ordered = np.maximum(found[order], 1)
     sums = np.cumsum(ordered)
     batches: list[list[int]] = []
     start = 0

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from embedding_service.batching import pack
 from embedding_service.contract.headers import Stage
 from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
@@ -25,6 +23,7 @@ from embedding_service.records import (
     TextMessage,
     Tombstone,
     Vector,
+    all_finite,
 )
 
 logger = logging.getLogger(__name__)
@@ -183,7 +182,7 @@ class Embedder:
         except Exception as error:  # noqa: BLE001 - a model may raise anything at a text; the text is isolated
             self._put_back(window, batch, error)
             return
-        finite = np.isfinite(np.abs(vectors).max(axis=1))
+        finite = all_finite(vectors)
         for index, vector, is_finite in zip(batch, vectors, finite, strict=True):
             window.outcomes[index] = _outcome(window.texts[index], vector, is_finite=bool(is_finite))
         lengths = [window.texts[index].text.length for index in batch]

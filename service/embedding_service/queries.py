@@ -1,14 +1,12 @@
 """``POST /v1/embeddings`` in OpenAI's shape: bytes to a query or a refusal, vectors to bytes. Pure."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 
-from embedding_service.records import Vector
+from embedding_service.records import Vector, as_base64
 
 # OpenAI's own bound; its clients cut longer lists into requests of that many.
 MAX_TEXTS = 2048
@@ -92,7 +90,7 @@ def parse(body: bytes, model: str) -> Query:
 
 def answer(query: Query, found: Answer, model: str) -> bytes:
     """OpenAI's body."""
-    vectors = [_base64(vector) for vector in found.vectors] if query.as_base64 else found.vectors
+    vectors = [as_base64(vector) for vector in found.vectors] if query.as_base64 else found.vectors
     return orjson.dumps(
         {
             "object": "list",
@@ -104,11 +102,6 @@ def answer(query: Query, found: Answer, model: str) -> bytes:
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )
-
-
-def _base64(vector: Vector) -> str:
-    """Little-endian float32."""
-    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
 
 
 def _check_model(document: Mapping[str, Any], model: str) -> None:

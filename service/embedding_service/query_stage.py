@@ -9,12 +9,10 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-import numpy as np
-
 from embedding_service.batching import pack
 from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Tokenized
 from embedding_service.queries import MAX_TEXTS, Answer, Refusal
-from embedding_service.records import Vector
+from embedding_service.records import Vector, all_finite
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +159,7 @@ class QueryStage(threading.Thread):
             self._submit(batch[:half])
             self._submit(batch[half:])
             return
-        finite = np.isfinite(np.abs(vectors).max(axis=1))
+        finite = all_finite(vectors)
         for ((request, index), text), vector, is_finite in zip(batch, vectors, finite, strict=True):
             if is_finite:
                 request.give(index, text, vector)

@@ -144,15 +144,30 @@ def encode(fields: dict[str, Any], encoding: Encoding) -> tuple[bytes, Headers]:
     """An output's value, and headers with what that doesn't say. Raises ``orjson.JSONEncodeError``."""
     if encoding == "json":
         return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY), ()
-    vector = fields["embedding"].astype("<f4", copy=False).tobytes()
+    vector = fields["embedding"]
     if encoding == "base64":
-        return orjson.dumps({**fields, "embedding": b64encode(vector).decode()}), ()
+        return orjson.dumps({**fields, "embedding": as_base64(vector)}), ()
     headers = [
         (FIELD_PREFIX + name, orjson.dumps(value))
         for name, value in fields.items()
         if name != "embedding" and value is not None
     ]
-    return vector, headers
+    return _little_endian(vector), headers
+
+
+def as_base64(vector: Vector) -> str:
+    """Its bytes as little-endian float32, in Base64."""
+    return b64encode(_little_endian(vector)).decode()
+
+
+def all_finite(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Of vectors, shape (texts, dimension), which are finite; shape (texts,)."""
+    finite: NDArray[np.bool_] = np.isfinite(np.abs(vectors).max(axis=1))
+    return finite
+
+
+def _little_endian(vector: Vector) -> bytes:
+    return vector.astype("<f4", copy=False).tobytes()
 
 
 def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:

@@ -32,6 +32,8 @@ _HEALTH = {
     State.FAILED: "failed",
 }
 _UNAUTHORIZED = "expected the header Authorization: Bearer <http.token>"
+# A pod's grace is what the drain takes and half a minute.
+_FINISH_SECONDS = 10.0
 _KAFKA = {True: "connected", False: "unreachable", None: "not used"}
 
 
@@ -145,10 +147,6 @@ def _control(endpoint: Endpoint, http: HttpSettings) -> Endpoint:
         return JSONResponse({"error": "http.control is off: this worker isn't controlled by HTTP"}, status_code=403)
 
     return refuse
-
-
-# A pod's grace is what the drain takes and half a minute.
-_FINISH_SECONDS = 10.0
 
 
 class HttpServer:

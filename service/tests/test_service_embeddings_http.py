@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.message import Message
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,24 +28,10 @@ from embedding_service.web import HttpServer
 from embedding_service.worker import Worker
 from kafka_node import free_port
 from waiting import wait_until
-from word_encoder import WordEncoder
+from word_encoder import GatedWordEncoder, WordEncoder
 
 SECONDS = 30.0
 MODEL = Settings().model.name
-
-
-class Slow(WordEncoder):
-    """A batch waits until it is let through."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
-        self.entered.set()
-        assert self.open.wait(SECONDS)
-        return super().encode(batch)
 
 
 @dataclass
@@ -51,6 +39,7 @@ class Service:
     """A worker whose loop doesn't run, behind its HTTP server."""
 
     worker: Worker
+    server: HttpServer
 
     @property
     def port(self) -> int:
@@ -90,7 +79,7 @@ def serve() -> Iterator[Callable[..., Service]]:
         server = HttpServer(worker)
         server.start()
         running.append((worker, server))
-        service = Service(worker)
+        service = Service(worker, server)
         if encoder is not None:
             service.load(encoder)
         return service
@@ -152,7 +141,7 @@ def test_a_worker_that_nobody_may_stop_still_answers(serve: Callable[..., Servic
 
 
 def test_too_many_texts_get_429_at_once_and_the_probes_answer(serve: Callable[..., Service]) -> None:
-    encoder = Slow()
+    encoder = GatedWordEncoder()
     service = serve(encoder)
     with ThreadPoolExecutor(2) as pool:
         many = [pool.submit(service.ask, body(*["a"] * MAX_TEXTS))]
@@ -169,7 +158,7 @@ def test_too_many_texts_get_429_at_once_and_the_probes_answer(serve: Callable[..
 
 def test_too_many_requests_get_429_at_once(serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedding_service.web_embeddings._MAX_REQUESTS", 2)
-    encoder = Slow()
+    encoder = GatedWordEncoder()
     service = serve(encoder)
     with ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(service.ask, body("a")) for _ in range(3)]
@@ -213,7 +202,7 @@ def test_a_body_that_is_cut_off_harms_nobody(serve: Callable[..., Service]) -> N
 
 
 def test_who_waits_when_the_worker_ends_is_told_so(serve: Callable[..., Service]) -> None:
-    encoder = Slow()
+    encoder = GatedWordEncoder()
     service = serve(encoder)
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(service.ask, body("a"))]
@@ -256,7 +245,7 @@ def fuzzed() -> Iterator[Service]:
     worker.stop()
     server = HttpServer(worker)
     server.start()
-    service = Service(worker)
+    service = Service(worker, server)
     service.load(WordEncoder())
     yield service
     worker.close()
@@ -282,3 +271,29 @@ def test_any_texts_get_their_vectors(fuzzed: Service, texts: list[str]) -> None:
     status, _, found = fuzzed.ask(body(*texts))
     assert status == 200
     assert [one["embedding"][0] for one in found["data"]] == [len(text.split()) for text in texts]
+
+
+class Wide(WordEncoder):
+    """Vectors whose answers no socket holds."""
+
+    dimension = 1_000
+
+    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
+        return np.full((len(batch), self.dimension), 0.123456789, dtype=np.float32)
+
+
+def test_a_client_that_does_not_read_its_answer_keeps_no_worker_from_ending(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_service.web._FINISH_SECONDS", 1.0)
+    service = serve(Wide())
+    asked = body(*["a"] * MAX_TEXTS)
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n\r\n"
+        client.sendall(head.encode() + asked)
+        answered = partial(service.metric, "embedding_queries_total", status="200")
+        wait_until(answered, SECONDS, "the answer is on its way")
+        ending = threading.Thread(target=service.server.stop, daemon=True)
+        ending.start()
+        ending.join(SECONDS)
+        assert not ending.is_alive()

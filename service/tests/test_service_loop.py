@@ -1,8 +1,8 @@
 """The loop on a real Kafka: offsets, backpressure, order, brokers that hang, transactions."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +11,13 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from kafka.partitioner import murmur2
 
-from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.first_offsets import commit_end
-from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from kafka_broker import KafkaBroker
 from kafka_helpers import committed_offsets, create_topics, end_offsets, group_lag, read_all
+from running_pipeline import running
 from service_fixtures import PARTITIONS, STREAM_SECONDS, Gate, Stream, make_stream, text_value
 from waiting import wait_until
 
@@ -166,17 +165,6 @@ def test_a_broker_that_hangs_in_mid_stream_loses_nothing_and_doubles_at_most_wha
     assert lost(pipeline) == 1
     assert set(outputs) == {f"t-{number}" for number in range(300)}
     assert len(outputs) - 300 <= 100
-
-
-@contextmanager
-def running(settings: Settings, model: LoadedModel) -> Iterator[Pipeline]:
-    pipeline = Pipeline(settings, model, Metrics())
-    pipeline.start()
-    try:
-        yield pipeline
-    finally:
-        pipeline.stop()
-        pipeline.join()
 
 
 def test_a_stop_while_the_broker_hangs_ends(private_kafka: KafkaBroker, unique: str, model: LoadedModel) -> None:

@@ -18,6 +18,7 @@ from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
 from embedding_service.encoders import loading, pytorch
 from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
+from embedding_service.encoders.pytorch import least_cosine
 from hub import COMMIT, Hub
 from real_texts import long_tailed
 
@@ -122,6 +123,22 @@ def test_of_a_book_only_the_beginning_is_tokenised_and_the_vector_is_the_same(mo
     assert len(model.encoder.tokenize(books)[0].text) < 10_000
     reference = SentenceTransformer(model.path, device="cpu").encode(books, batch_size=1, show_progress_bar=False)
     assert (embed(model, books) * reference).sum(axis=1).min() >= 0.9999
+
+
+def test_a_book_that_is_cut_on_the_left_keeps_its_end(model: LoadedModel, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(model.path, copy)
+    configuration = copy / "tokenizer_config.json"
+    configuration.write_text(json.dumps(json.loads(configuration.read_text()) | {"truncation_side": "left"}))
+    encoder = loading.load(ModelSettings(name=str(copy), device="cpu")).encoder
+    book = " ".join(long_tailed(400)) + " and at the very end"
+    (tokenized,) = encoder.tokenize([book])
+    (other,) = encoder.tokenize([book[-5_000:]])
+    assert tokenized.ids is not None
+    assert other.ids is not None
+    assert tokenized.ids.tolist() == other.ids.tolist()
+    expected = SentenceTransformer(str(copy), device="cpu").encode([book], show_progress_bar=False)
+    assert least_cosine(encoder.submit([tokenized]).result(), expected) >= 0.9999
 
 
 @pytest.mark.parametrize(

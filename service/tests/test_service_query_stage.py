@@ -12,26 +12,12 @@ from embedding_service.queries import MAX_TEXTS, Answer, Refusal
 from embedding_service.query_stage import QueryStage
 from embedding_service.turns import Share, share
 from waiting import wait_until
-from word_encoder import WordEncoder
+from word_encoder import GatedWordEncoder, WordEncoder
 
 SECONDS = 30.0
 # Sixteen texts a round.
 BUDGET = 1024
 BATCH_COST = 20
-
-
-class Gated(WordEncoder):
-    """A batch waits until it is let through."""
-
-    def __init__(self, fault: Callable[[Sequence[str]], None] = lambda _texts: None) -> None:
-        super().__init__(fault)
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def encode(self, batch: Sequence[Tokenized]) -> Matrix:
-        self.entered.set()
-        assert self.open.wait(SECONDS)
-        return super().encode(batch)
 
 
 @pytest.fixture
@@ -75,7 +61,7 @@ def test_vectors_come_in_the_order_of_the_texts_with_the_number_of_tokens(start:
 
 
 def test_those_who_wait_share_a_batch_and_many_texts_do_not_hold_up_a_few(start: Callable[..., QueryStage]) -> None:
-    encoder = Gated()
+    encoder = GatedWordEncoder()
     stage = start(encoder)
     first = stage.ask(["first"])
     assert encoder.entered.wait(SECONDS)
@@ -92,7 +78,7 @@ def test_those_who_wait_share_a_batch_and_many_texts_do_not_hold_up_a_few(start:
 
 
 def test_a_query_goes_before_a_backlog_that_was_there_first(start: Callable[..., QueryStage]) -> None:
-    encoder = Gated()
+    encoder = GatedWordEncoder()
     backlog, interactive = share(encoder)
     batches = [backlog.tokenize([f"backlog {number}"]) for number in range(3)]
     flowing = threading.Thread(target=lambda: [backlog.submit(batch) for batch in batches])
@@ -108,7 +94,7 @@ def test_a_query_goes_before_a_backlog_that_was_there_first(start: Callable[...,
 
 
 def test_a_bad_text_is_named_and_costs_the_others_nothing(start: Callable[..., QueryStage]) -> None:
-    encoder = Gated(fail_at("poison", ValueError("no")))
+    encoder = GatedWordEncoder(fail_at("poison", ValueError("no")))
     stage = start(encoder)
     first = stage.ask(["first"])
     assert encoder.entered.wait(SECONDS)
@@ -186,7 +172,7 @@ def test_a_model_that_fails_at_every_text_is_the_workers_fault_and_may_recover(
 
 
 def test_more_texts_than_may_wait_are_refused_at_once_and_taken_later(start: Callable[..., QueryStage]) -> None:
-    encoder = Gated()
+    encoder = GatedWordEncoder()
     stage = start(encoder)
     first = stage.ask(["first"])
     assert encoder.entered.wait(SECONDS)
@@ -213,7 +199,7 @@ def test_texts_of_a_request_that_has_failed_make_room(start: Callable[..., Query
 
 
 def test_who_waits_at_the_end_is_told_so(start: Callable[..., QueryStage]) -> None:
-    encoder = Gated()
+    encoder = GatedWordEncoder()
     stage = start(encoder)
     first = stage.ask(["first"])
     assert encoder.entered.wait(SECONDS)
