@@ -74,6 +74,13 @@ _CLIENT_CERTIFICATE = {
 }
 
 
+# A killed node is let back in once its old session is over.
+SHORT_SESSION = {"broker.session.timeout.ms": "3000"}
+# One that was paused isn't fenced by its own controller: fenced, it tells clients of no broker at all, and some of
+# librdkafka's then never ask again (its issue 5301).
+LONG_SESSION = {"broker.session.timeout.ms": "600000"}
+
+
 def server_properties(
     listeners: Iterable[Listener], controller_port: int, log_dirs: str, *, listen: str | None = None
 ) -> dict[str, str]:
@@ -108,9 +115,8 @@ def server_properties(
         # The internal topics' fifty partitions each cost seconds at the first commit and at each restart.
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.num.partitions": "4",
-        # A killed node is let back in once its old session is over.
-        "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
+        **SHORT_SESSION,
     }
 
 

@@ -15,7 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from kafka_listeners import Listener, container_environment, properties_file, server_properties
+from kafka_listeners import (
+    LONG_SESSION,
+    SHORT_SESSION,
+    Listener,
+    container_environment,
+    properties_file,
+    server_properties,
+)
 from kafka_source import KafkaUnavailable, kafka_version
 
 HEAP = "-Xmx512m"
@@ -113,6 +120,7 @@ class JavaNode:
         self._pid_file = self._directory / "pid"
         self._properties = self._directory / "server.properties"
         self._log = self._directory / "kafka.log"
+        self._controller_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard = _Guard('kill -KILL "$(cat "$1/pid")" && sleep 1; rm -rf "$1"', str(self._directory))
 
@@ -120,6 +128,8 @@ class JavaNode:
         """Start it, or start it again with the same ports and data."""
         if not self._properties.exists():
             self._format()
+        else:
+            self._configure(SHORT_SESSION)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._java("kafka.Kafka", str(self._properties)), stdout=log, stderr=log, start_new_session=True
@@ -158,9 +168,12 @@ class JavaNode:
         self._pid_file.unlink(missing_ok=True)
         self._guard.release()
 
+    def _configure(self, session: Mapping[str, str]) -> None:
+        properties = server_properties(self._listeners, self._controller_port, str(self._directory / "data"))
+        self._properties.write_text(properties_file({**properties, **self._more, **session}))
+
     def _format(self) -> None:
-        properties = server_properties(self._listeners, free_port(), str(self._directory / "data"))
-        self._properties.write_text(properties_file(properties | dict(self._more)))
+        self._configure(LONG_SESSION)
         arguments = ["format", f"--cluster-id={self.cluster_id}", "--config", str(self._properties)]
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", *arguments), capture_output=True, text=True, timeout=120, check=False
