@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart serve test test-fast cluster-up cluster-env cluster-down lint format bench bench-operator requirements clean
+.PHONY: help quickstart serve test test-fast test-autoscalers cluster-up cluster-env cluster-down lint format bench bench-operator requirements clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ test: ## Everything: lint, types, contracts, and all tests against a real Kafka 
 
 test-fast: lint ## What needs no broker and no model; under a minute.
 	$(BIN)/pytest -m "not slow"
+
+test-autoscalers: $(VENV)/.installed ## Of these, autoscaling with the real metrics-server and KEDA.
+	$(BIN)/pytest -m autoscalers
 
 TESTCLUSTER := PYTHONPATH=k8s-tests:testing $(BIN)/python -m testcluster
 cluster-up: $(VENV)/.installed ## Start the cluster for tests, and leave it running.

@@ -1,7 +1,6 @@
 """How near a precision's vectors are to float32 of PyTorch: over real texts, and over every length."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +20,7 @@ class Truth:
         longest = max(self._texts, key=lambda text: text.length)
         assert longest.ids is not None
         self._lengths = [
-            replace(longest, ids=np.append(longest.ids[: length - 1], longest.ids[-1]), length=length)
+            longest._replace(ids=np.append(longest.ids[: length - 1], longest.ids[-1]), length=length)
             for length in range(SHORTEST, longest.length + 1)
         ]
         self._vectors = _vectors(reference, self._texts)

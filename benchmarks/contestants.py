@@ -5,10 +5,11 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -16,6 +17,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from sentence_transformers import SentenceTransformer
 
 from embedding_service.batching import pack
+from embedding_service.contract.kafka import consumer_config, producer_config
+from embedding_service.contract.outputs import Encoding
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
 from embedding_service.encoders.protocol import Computation, Encoder, LoadedModel, Matrix, Tokenized
@@ -29,12 +32,13 @@ from waiting import wait_until
 PARTITIONS = 4
 TIMEOUT_SECONDS = 600.0
 GROUP_SECONDS = 60.0
+FIRST_MESSAGES = 10
 # Threads of the loop, by name, and those of the Kafka clients.
 STAGES = ("consumer", "tokenizer", "model", "delivery", "librdkafka")
 # Batches that the stand-in takes before the first of them is through.
 QUEUE = 4
 # Numbers as long as a model's are, since writing them takes its time.
-_VECTORS = np.random.default_rng(0).normal(scale=0.05, size=(1024, 384)).astype(np.float32)
+_VECTORS = np.random.default_rng(0).normal(scale=0.05, size=(4096, 384)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -111,28 +115,43 @@ class _Waited:
 
 
 class WaitingEncoder:
-    """Stands in for a GPU: takes some batches, computes one after the other in a time each, and needs no processor."""
+    """Stands in for a GPU: takes some batches, computes one after the other, and needs no processor.
+
+    ``seconds`` is what a batch of so many of the texts takes, in the mean; each by its tokens, padding included.
+    """
 
     dimension = 384
     max_length = 256
 
-    def __init__(self, seconds: float, texts: int, budget: int) -> None:
-        self._seconds = seconds
-        self._length = budget // texts
+    def __init__(self, seconds: float, batch: int, texts: Sequence[str]) -> None:
+        self._lengths = [text.length for text in self.tokenize(texts)]
+        self.batch_tokens = batch * sum(self._lengths) // len(texts)
+        self._seconds = seconds / self.batch_tokens
         self._ready = 0.0
         self._running: deque[_Waited] = deque()
 
+    def alone(self, batch_cost: int) -> float:
+        """Seconds for all texts, sorted at once, with nothing around it."""
+        batches = pack(self._lengths, self.batch_tokens, batch_cost)
+        return self._seconds * sum(_padded([self._lengths[index] for index in batch]) for batch in batches)
+
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """All of one length, so that batches are of one size."""
-        return [Tokenized(text, None, self._length, truncated=False) for text in texts]
+        """A token is four characters: a tokenizer would need the processor."""
+        lengths = [min(self.max_length, 1 + len(text) // 4) for text in texts]
+        return [Tokenized(text, None, length, truncated=False) for text, length in zip(texts, lengths, strict=True)]
 
     def submit(self, batch: Sequence[Tokenized]) -> Computation:
         """See ``Encoder``."""
         if len(self._running) == QUEUE:
             self._running.popleft().result()
-        self._ready = max(self._ready, time.monotonic()) + self._seconds
+        taken = self._seconds * _padded([text.length for text in batch])
+        self._ready = max(self._ready, time.monotonic()) + taken
         self._running.append(_Waited(self._ready, len(batch)))
         return self._running[-1]
+
+
+def _padded(lengths: Sequence[int]) -> int:
+    return max(lengths) * len(lengths)
 
 
 class _Counting(Metrics):
@@ -179,23 +198,19 @@ def output_topics(servers: str) -> AbstractContextManager[str]:
 
 
 def worker(
-    stream: Stream, output: str, model: LoadedModel, metrics: Metrics, **engine: int
+    stream: Stream, output: str, model: LoadedModel, metrics: Metrics, *, encoding: Encoding = "json", **engine: int
 ) -> AbstractContextManager[Pipeline]:
     """Run the worker's loop on the stream, as a group of its own."""
-    kafka = {
-        "bootstrap_servers": stream.bootstrap_servers,
-        "input_topic": stream.topic,
-        "output_topic": output,
-        "consumer_group": output,
-    }
-    return running(Settings.model_validate({"kafka": kafka, "engine": engine}), model, metrics)
+    return running(_settings(stream, output, {"engine": engine, "output": {"encoding": encoding}}), model, metrics)
 
 
-def through_worker(stream: Stream, output: str, model: LoadedModel, **engine: int) -> Flow:
+def through_worker(
+    stream: Stream, output: str, model: LoadedModel, *, encoding: Encoding = "json", **engine: int
+) -> Flow:
     """All of the stream through the worker's loop, in this process with the model that is loaded."""
     encoder = TimedEncoder(model.encoder)
     metrics = _Counting(stream.messages)
-    with worker(stream, output, replace(model, encoder=encoder), metrics, **engine) as pipeline:
+    with worker(stream, output, replace(model, encoder=encoder), metrics, encoding=encoding, **engine) as pipeline:
         _until(pipeline, lambda: pipeline.in_flight, "the first is consumed", interval=0.001)
         started, before = time.monotonic(), _cpu_seconds()
         encoder.tokenizing = encoder.computing = 0.0
@@ -219,22 +234,30 @@ def _cpu_seconds() -> dict[str, float]:
     named = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     found: dict[str, float] = {}
     for task in Path("/proc/self/task").iterdir():
-        command = (task / "comm").read_text()
+        try:
+            command, schedule = (task / "comm").read_text(), (task / "schedstat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            # It has ended meanwhile.
+            continue
         name = "librdkafka" if command.startswith("rdk:") else named.get(task.name, "others")
-        nanoseconds = int((task / "schedstat").read_text().split()[0])
+        nanoseconds = int(schedule.split()[0])
         found[name] = found.get(name, 0.0) + nanoseconds / 1e9
     return found
 
 
 def bare_loop(stream: Stream) -> float:
-    """CPU seconds of the least that can be done: consume, parse, write, produce."""
+    """CPU seconds of the least that can be done: consume, parse, write, produce, with the worker's own clients."""
     vector = _VECTORS[0]
     with topics(stream.bootstrap_servers) as topic:
-        consumer, producer = _clients(stream)
+        kafka = _settings(stream, topic, {}).kafka
+        consumer, producer = Consumer(consumer_config(kafka)), Producer(producer_config(kafka))
+        consumer.subscribe([stream.topic])
         started = time.process_time()
         left = stream.messages
         while left:
             for message in consumer.consume(512, 1.0):
+                if message.error() is not None:
+                    continue
                 document = orjson.loads(message.value() or b"")
                 document["embedding"] = vector
                 value = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -275,7 +298,10 @@ def encode_in_batches(model: SentenceTransformer, texts: Sequence[str]) -> float
 
 
 def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_second: float) -> list[float]:
-    """Seconds from ``produce`` to the output being read, of texts that are sent one by one."""
+    """Seconds from ``produce`` to the output being read, of texts that are sent one by one.
+
+    The first ones, in which the clients get to know topics and brokers, aren't among them.
+    """
     with (
         topics(stream.bootstrap_servers) as topic,
         output_topics(stream.bootstrap_servers) as output,
@@ -294,7 +320,7 @@ def _sent_and_read(
     producer: Producer, reader: Consumer, topic: str, texts: Sequence[str], per_second: float
 ) -> list[float]:
     sent: list[float] = []
-    found: list[float] = []
+    found: dict[int, float] = {}
     started = time.monotonic()
     while len(found) < len(texts):
         if len(sent) < len(texts) and time.monotonic() >= started + len(sent) / per_second:
@@ -303,8 +329,19 @@ def _sent_and_read(
         producer.poll(0)
         message = reader.poll(0.001)
         if message is not None and message.error() is None:
-            found.append(time.monotonic() - sent[orjson.loads(message.value() or b"")["id"]])
-    return found
+            number = orjson.loads(message.value() or b"")["id"]
+            found[number] = time.monotonic() - sent[number]
+    return [seconds for number, seconds in found.items() if number >= FIRST_MESSAGES]
+
+
+def _settings(stream: Stream, output: str, others: Mapping[str, Any]) -> Settings:
+    kafka = {
+        "bootstrap_servers": stream.bootstrap_servers,
+        "input_topic": stream.topic,
+        "output_topic": output,
+        "consumer_group": output,
+    }
+    return Settings.model_validate({"kafka": kafka, **others})
 
 
 def _config(stream: Stream) -> dict[str, str | int]:

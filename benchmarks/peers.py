@@ -34,7 +34,12 @@ class Peer:
         model = _exported(weights) if name == "fastembed" else weights
         command: list[str | Path] = [_environment(name), SCRIPTS / f"run_{name}.py", model, json.dumps(settings)]
         self._folder = tempfile.TemporaryDirectory()
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # Both tell of every step.
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("wb") as log:
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         self.pid = self._child.pid
         self._answer("ready")
 
@@ -66,7 +71,9 @@ class Peer:
         for line in self._child.stdout:
             with suppress(ValueError):
                 return line if line.strip() == expected else str(float(line))
-        raise RuntimeError(f"{self.name} {self.settings}: ended ({self._child.wait()}); its stderr says why")
+        status = self._child.wait()
+        said = self._log.read_text(encoding="utf-8", errors="replace")
+        raise RuntimeError(f"{self.name} {self.settings}: ended ({status}):\n{said}")
 
     def _compare(self, vectors: Matrix, reference: Matrix) -> None:
         norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(reference, axis=1)
@@ -116,8 +123,10 @@ def _exported(weights: Path) -> Path:
 
 
 def _run(name: str, command: Sequence[str | Path]) -> None:
-    if subprocess.run(command, check=False).returncode:
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
         raise SystemExit(
+            f"{done.stdout}\n"
             f"{name}: can't be had: {' '.join(map(str, command))} failed; expected what requirements-{name}.txt pins "
             "to be installable; --without-peers leaves the peers out"
         )

@@ -87,15 +87,22 @@ def _workers(servers: str, name: str, threads: Sequence[set[int]]) -> Iterator[l
 
 
 def _rate(workers: Sequence[WorkerProcess], seconds: float) -> float:
-    """Messages a second of all together."""
-    before, started = _processed(workers), time.monotonic()
+    """Tokens a second of all together."""
+    before, started = _tokens(workers), time.monotonic()
     # A rate is of a time.
     time.sleep(seconds)
-    return (_processed(workers) - before) / (time.monotonic() - started)
+    return (_tokens(workers) - before) / (time.monotonic() - started)
 
 
-def _processed(workers: Sequence[WorkerProcess]) -> int:
-    return sum(int(one.stats()["messages_processed"]) for one in workers)
+def _tokens(workers: Sequence[WorkerProcess]) -> float:
+    """What has gone through the model: told batch by batch, while messages are counted by windows of many seconds."""
+    return sum(_metric(one.port, "embedding_tokens_total") for one in workers)
+
+
+def _metric(port: int, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 def _queries(servers: str, texts: Sequence[str]) -> Row:
@@ -109,7 +116,7 @@ def _queries(servers: str, texts: Sequence[str]) -> Row:
             (found, rate), _ = undisturbed(lambda: _asked(workers[0], asking))
             latencies += found
             rounds.append({"without": without, "with": rate, "seconds": found})
-            print(f"round {number + 1}: {without:.1f} msgs/s alone, {rate:.1f} beside queries", flush=True)
+            print(f"round {number + 1}: {without:,.0f} tokens/s alone, {rate:,.0f} beside queries", flush=True)
     p50, p99 = (float(value) for value in np.percentile(latencies, [50, 99]))
     kept = statistics.median(one["with"] / one["without"] for one in rounds)
     print(f"{len(latencies)} queries beside a backlog: p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms")
@@ -137,13 +144,13 @@ def _longest_batch(texts: Sequence[str]) -> float:
 
 def _asked(worker: WorkerProcess, texts: Iterator[str]) -> tuple[list[float], float]:
     """Latencies of queries sent by the clock, and the backlog's rate meanwhile."""
-    before, started = _processed([worker]), time.monotonic()
+    before, started = _tokens([worker]), time.monotonic()
     with ThreadPoolExecutor(64) as pool:
         answers = []
         for number in range(int(SECONDS * PER_SECOND)):
             time.sleep(max(0.0, started + number / PER_SECOND - time.monotonic()))
             answers.append(pool.submit(_ask, worker.port, next(texts)))
-        rate = (_processed([worker]) - before) / (time.monotonic() - started)
+        rate = (_tokens([worker]) - before) / (time.monotonic() - started)
         return [answer.result() for answer in answers], rate
 
 
@@ -173,7 +180,7 @@ def _sharing(servers: str) -> Row:
             with _workers(servers, f"shared-{number}-{len(threads)}", threads) as workers:
                 rate, _ = undisturbed(_rate_of(workers))
             rates[name].append(rate)
-            print(f"round {number + 1}: {name}: {rate:.1f} msgs/s", flush=True)
+            print(f"round {number + 1}: {name}: {rate:,.0f} tokens/s", flush=True)
     one, two = rates.values()
     ratio = statistics.median(b / a for a, b in zip(one, two, strict=True))
     print(f"two workers of one thread / one of two: {ratio:.3f} (the aim is at least 0.9)")

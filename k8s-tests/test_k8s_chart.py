@@ -300,12 +300,13 @@ def test_no_rule_has_a_wildcard(rendered: list[Document]) -> None:
 
 
 @pytest.mark.slow
-def test_operator_reads_secrets_by_name_alone_and_deletes_nothing(rendered: list[Document]) -> None:
+def test_operator_reads_secrets_by_name_alone_and_deletes_nothing_but_autoscalers(rendered: list[Document]) -> None:
     (rules, *_) = (
         role["rules"] for role in find(rendered, "Role", "operator") + find(rendered, "ClusterRole", "operator")
     )
     assert [rule["verbs"] for rule in rules if "secrets" in rule["resources"]] == [["get"]]
-    assert not any("delete" in verb for rule in rules for verb in rule["verbs"])
+    deletes = [rule["resources"] for rule in rules if any("delete" in verb for verb in rule["verbs"])]
+    assert deletes == [["horizontalpodautoscalers"]]
 
 
 @pytest.mark.slow
@@ -378,8 +379,21 @@ def test_operator_understands_what_it_is_told(render: Render) -> None:
         resync_seconds=30,
         log_level="DEBUG",
         log_format="console",
+        lag_provider="external",
+        lag_metric="kafka_lag",
+        lag_namespace_label="exported_namespace",
+        lag_name_label="pipeline",
         http_port=8080,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("provider", "granted"), [("none", False), ("external", False), ("keda", True)])
+def test_operator_may_write_kedas_objects_only_where_that_is_chosen(
+    render: Render, provider: str, granted: bool
+) -> None:
+    role = one(render("--set", f"autoscaling.lagProvider={provider}"), "ClusterRole", "operator")
+    assert any("keda.sh" in rule["apiGroups"] for rule in role["rules"]) == granted
 
 
 @pytest.mark.slow
@@ -441,7 +455,9 @@ def test_service_monitor_comes_where_asked_for_and_finds_the_service(render: Ren
     monitor, service = one(documents, "ServiceMonitor"), one(documents, "Service")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert [item["port"] for item in monitor["spec"]["endpoints"]] == ["metrics"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == "metrics"
+    assert endpoint["honorLabels"], "or the namespace of a pipeline would be called exported_namespace"
 
 
 @pytest.mark.slow

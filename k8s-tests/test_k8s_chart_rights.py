@@ -92,6 +92,7 @@ def test_operator_may_do_its_work_in_its_namespace_and_nothing_elsewhere(cluster
         ("patch", "apps/deployments/scale"): True,
         ("get", "/secrets"): True,
         ("list", "/secrets"): False,
+        ("delete", "autoscaling/horizontalpodautoscalers"): True,
         ("delete", "apps/deployments"): False,
         ("delete", "/pods"): False,
         ("create", "embeddings.dev/embeddingpipelines"): False,

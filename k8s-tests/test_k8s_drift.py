@@ -18,7 +18,7 @@ from waiting import wait_until
 pytestmark = pytest.mark.slow
 
 NOWHERE = {"nodeSelector": {"example.com/no-node": "has-this"}}
-KINDS = ("configmap", "service", "poddisruptionbudget", "deployment")
+KINDS = ("configmap", "service", "poddisruptionbudget", "horizontalpodautoscaler", "deployment")
 # The promise for objects. One resync may be missed by the time that a look takes.
 REPAIR_SECONDS = 10
 RESYNC_LIMIT = 2 * RESYNC_SECONDS + 10
@@ -54,7 +54,7 @@ def unscheduled(pipelines: Pipelines, name: str, **sections: Any) -> Pipeline:
 
 
 def test_an_object_that_somebody_deletes_is_made_again(pipelines: Pipelines) -> None:
-    pipeline = unscheduled(pipelines, "deleted")
+    pipeline = unscheduled(pipelines, "deleted", autoscaling={"metric": "CPU", "maxReplicas": 3})
     for kind in KINDS:
         before = present(pipeline, kind)
         # Kubernetes takes the pods with the Deployment.

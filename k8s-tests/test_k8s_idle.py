@@ -33,7 +33,7 @@ from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.audit, pytest.mark.timeout(900, func_only=True)]
 
-EXAMPLES = ("quickstart", "every-field")
+EXAMPLES = ("quickstart", "every-field", "gpu")
 REST_SECONDS = 120
 # Longer than any interval at which the operator looks.
 QUIET_SECONDS = 2 * RESYNC_SECONDS
@@ -124,7 +124,10 @@ def test_api_server_finds_nothing_to_change_in_what_is_built_of_each_example_and
     for pipeline in pipelines:
         data = {one.name: SECRETS.get(one.name) for one in wanted(pipeline)}
         objects = desired_state(pipeline, settings, gather(pipeline, data).checksum)
-        assert [built["kind"] for built in objects] == ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+        kinds = ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
+        # By lag there is none, where the chart names no provider of it.
+        by_cpu = pipeline.spec.autoscaling is not None and pipeline.spec.autoscaling.metric == "CPU"
+        assert [built["kind"] for built in objects] == kinds + (["HorizontalPodAutoscaler"] if by_cpu else [])
         for built in objects:
             name = built["metadata"]["name"]
             applied_by_the_operator = api.get(built["kind"], resting.namespace, name)

@@ -45,10 +45,12 @@ def secret(pipelines: Pipelines, name: str) -> None:
 
 
 def scale_there_and_back(pipeline: Pipeline) -> None:
-    """No node has a GPU: nothing is started."""
+    """By hand and by an autoscaler. No node has a GPU: nothing is started."""
     pipeline.patch({"replicas": 1, "worker": {"gpu": {}}})
     pipeline.wait("WorkersReady", "False", "Unschedulable")
-    pipeline.patch({"replicas": 0})
+    pipeline.patch({"autoscaling": {"metric": "CPU", "maxReplicas": 1}})
+    pipeline.until(partial(pipeline.get, "horizontalpodautoscaler"), "no autoscaler")
+    pipeline.patch({"replicas": 0, "autoscaling": None})
     pipeline.wait("WorkersReady", "False", "ScaledToZero")
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 TWO_PARTITIONS = {"create": {"partitions": 2}}
 
 
-def test_texts_flow_on_while_workers_are_added_replaced_one_at_a_time_and_drained(
+def test_texts_flow_on_while_workers_are_added_replaced_one_at_a_time_evicted_and_drained(
     system: System, pipelines: Pipelines
 ) -> None:
     servers, prefix = system.kafka.bootstrap_servers, f"{pipelines.namespace}.flowing"
@@ -40,12 +40,38 @@ def test_texts_flow_on_while_workers_are_added_replaced_one_at_a_time_and_draine
         (after,) = {watch.sets[name] for name in replaced}
         assert {*watch.sets.values()} == {before, after}
 
+        # As a node's drain does it: all at once, and again where that is refused.
+        watch.fewest_ready = 2
+        one, other = replaced
+        evict(pipeline, one)
+        with pytest.raises(CommandFailed, match="disruption budget"):
+            evict(pipeline, other)
+        pipeline.until(lambda: watch.look() and evicted(pipeline, other), "the second worker can't be evicted", 120)
+        moved = watch.until_all_embed(2)
+        assert not {*replaced} & {*moved}
+        assert watch.fewest_ready == 1
+
         pipeline.patch({"replicas": 1})
         (kept,) = watch.until_all_embed(1, before)
-        assert kept in replaced
+        assert kept in moved
         pipeline.wait("Ready", "True")
     assert_all_embedded(servers, f"{prefix}.out", feeder.written)
     assert pipeline.wait("CaughtUp", "True")
+
+
+def evict(pipeline: Pipeline, pod: str) -> None:
+    """Raises ``CommandFailed`` where a budget doesn't allow it."""
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    path = f"/api/v1/namespaces/{pipeline.namespace}/pods/{pod}/eviction"
+    pipeline.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+
+
+def evicted(pipeline: Pipeline, pod: str) -> bool:
+    try:
+        evict(pipeline, pod)
+    except CommandFailed:
+        return False
+    return True
 
 
 def apply_secret(pipelines: Pipelines, token: str) -> None:

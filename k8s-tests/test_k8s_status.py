@@ -1,10 +1,7 @@
 """A pipeline's status says why it isn't ready, and what to do; doing just that makes it ready."""
 
-import itertools
 import json
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +22,13 @@ from kafka_users import (
     sasl_over_tls,
 )
 from system_fixtures import SETTLE_SECONDS, Object, Pipeline, Pipelines, System
-from testcluster.tools import path
 from waiting import wait_until
+from watched_values import watched
 
 pytestmark = pytest.mark.slow
 
 NOWHERE = "registry.invalid/no/worker:1"
+REASON = '{.status.conditions[?(@.type=="Ready")].reason}'
 
 
 def patched(spec: Object) -> Callable[[Pipeline], None]:
@@ -205,7 +203,7 @@ FAULTS = [
         "no-node-with-a-gpu",
         "WorkersReady",
         "Unschedulable",
-        ("no node takes a worker", "Insufficient nvidia.com/gpu", "free or add a node, or change spec.worker"),
+        ("1 of 1 workers can't be scheduled: 1 nvidia.com/gpu is missing", "Insufficient", "free or add a node"),
         patched({"worker": {"gpu": None}}),
         spec(worker={"gpu": {}}),
     ),
@@ -279,31 +277,12 @@ def described_events(pipeline: Pipeline) -> list[tuple[str, str]]:
     return [(row.split()[0], row.split()[1]) for row in rows if "TopicCreated" not in row]
 
 
-@contextmanager
-def watched_ready(pipeline: Pipeline, directory: Path) -> Iterator[Callable[[], list[str]]]:
-    """Yield what returns each reason of Ready since now, in their order."""
-    shown = '{.status.conditions[?(@.type=="Ready")].reason}{"\\n"}'
-    command = [str(path("kubectl")), "get", "embp", pipeline.name, "--namespace", pipeline.namespace, "--watch"]
-    file = directory / "reasons"
-    with (
-        file.open("w", encoding="utf-8") as output,
-        subprocess.Popen(
-            [*command, f"--output=jsonpath={shown}"], stdout=output, env=pipeline.system.cluster.environment
-        ) as watch,
-    ):
-        try:
-            yield lambda: [reason for reason, _ in itertools.groupby(file.read_text(encoding="utf-8").split())]
-        finally:
-            watch.terminate()
-
-
 def test_kubectl_describe_shows_an_event_for_each_transition_of_ready_and_for_nothing_else(
     pipelines: Pipelines, tmp_path: Path
 ) -> None:
     pipeline = pipelines.apply("told", http={"tokenSecret": {"name": "http-token"}})
     pipeline.wait("Ready", "False", "SecretMissing")
-    with watched_ready(pipeline, tmp_path) as reasons:
-        wait_until(reasons, SETTLE_SECONDS, "the watch shows nothing")
+    with watched(pipeline, "embp", REASON, tmp_path) as reasons:
         give_token(pipeline)
         pipeline.wait_until_ready()
 

@@ -16,6 +16,10 @@ SPECS: dict[str, dict[str, Any]] = {
         "output": {"create": {"config": {"cleanup.policy": "compact", "retention.ms": "604800000"}}},
     },
     "paused": {"paused": True},
+    "autoscaled": {
+        "paused": True,
+        "autoscaling": {"metric": "CPU", "maxReplicas": 1, "behavior": {"scaleDown": {"selectPolicy": "Disabled"}}},
+    },
     "thousandths": STOPPED
     | {"worker": {"resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"cpu": "1500m"}}}},
     "zeros": STOPPED | {"worker": {"resources": {"requests": {"cpu": 0, "memory": "0"}}}},

@@ -59,6 +59,8 @@ _GROUP_CHANGES = f"{_GROUP} can't be changed"
 _MODEL_CHANGES = "can't be changed in name, revision, maxLength, prompt or normalize"
 _NEW_TOPIC = {"spec.output.topic": "other-embeddings"}
 _MIXED = {"spec.model.changePolicy": "AllowMixed"}
+_AUTOSCALED = {"spec.autoscaling": {"metric": "CPU", "maxReplicas": 3}}
+_NO_CPU = "must name a cpu above 0 where spec.autoscaling.metric is CPU"
 
 
 def _fewer_partitions(section: str, other_topic: Document) -> dict[str, CelRow]:
@@ -124,6 +126,60 @@ CEL_ROWS: dict[str, CelRow] = {
         "must be set where spec.model.device is CUDA",
         {"spec.model.device": "CUDA", "spec.worker.gpu": {}},
         {"spec.model.device": "CUDA"},
+    ),
+    "more workers at least than at most": CelRow(
+        "spec.autoscaling",
+        "can't be more than maxReplicas",
+        {"spec.autoscaling": {"metric": "CPU", "minReplicas": 3, "maxReplicas": 3}},
+        {"spec.autoscaling": {"metric": "CPU", "minReplicas": 4, "maxReplicas": 3}},
+    ),
+    "no worker at least, by a CPU that none uses": CelRow(
+        "spec.autoscaling",
+        "must be 1 or more where metric is CPU",
+        {"spec.autoscaling": {"metric": "Lag", "minReplicas": 0, "maxReplicas": 3}},
+        {"spec.autoscaling": {"metric": "CPU", "minReplicas": 0, "maxReplicas": 3}},
+    ),
+    "autoscaling and no CPU asked for": CelRow(
+        "spec",
+        _NO_CPU,
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"memory": "2Gi"}, "limits": {"cpu": 2}}},
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "2Gi"}}},
+    ),
+    "autoscaling and a request of 0 CPUs": CelRow(
+        "spec",
+        _NO_CPU,
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"cpu": 1}}},
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"cpu": 0}, "limits": {"cpu": 2}}},
+    ),
+    "autoscaling and a request of 0 CPUs as text": CelRow(
+        "spec",
+        _NO_CPU,
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"cpu": "0.05"}}},
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"cpu": "0.0m"}}},
+    ),
+    "autoscaling and a limit of 0 CPUs": CelRow(
+        "spec",
+        _NO_CPU,
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"memory": "2Gi"}, "limits": {"cpu": "100m"}}},
+        {**_AUTOSCALED, "spec.worker.resources": {"requests": {"memory": "2Gi"}, "limits": {"cpu": 0}}},
+    ),
+    "GPUs among the limits": CelRow(
+        "spec",
+        "can't name the resource of spec.worker.gpu",
+        {"spec.worker.gpu": {}, "spec.worker.resources.limits": {"memory": "8Gi"}},
+        {"spec.worker.gpu": {}, "spec.worker.resources.limits": {"nvidia.com/gpu": 2}},
+    ),
+    "GPUs among the requests": CelRow(
+        "spec",
+        "can't name the resource of spec.worker.gpu",
+        {
+            "spec.worker.resources.requests": {"nvidia.com/gpu": 1},
+            "spec.worker.resources.limits": {"nvidia.com/gpu": 1},
+        },
+        {
+            "spec.worker.gpu": {"resourceName": "nvidia.com/mig-1g.10gb"},
+            "spec.worker.resources.requests": {"nvidia.com/mig-1g.10gb": 1},
+        },
     ),
     "Float16 and a CPU": CelRow(
         "spec",

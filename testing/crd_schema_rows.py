@@ -13,6 +13,11 @@ from embedding_operator import crd
 # Path and keyword → a value that is accepted, and one that is refused.
 Rows = dict[str, tuple[Any, Any]]
 
+# Of two fields that bound each other, the other one is out of the way.
+_BESIDE: dict[str, tuple[str, int]] = {
+    "spec.autoscaling.minReplicas": ("spec.autoscaling.maxReplicas", 1000),
+    "spec.autoscaling.maxReplicas": ("spec.autoscaling.minReplicas", 1),
+}
 # Of two fields that exclude each other, the example has the second.
 _INSTEAD_OF = {"spec.model.cache.sizeLimit": "spec.model.cache.persistentVolumeClaim"}
 
@@ -22,6 +27,8 @@ def with_field(path: str, value: object) -> Document:
     document = every_field()
     if path in _INSTEAD_OF:
         change(document, _INSTEAD_OF[path], ABSENT)
+    if path in _BESIDE:
+        change(document, *_BESIDE[path])
     change(document, path, value)
     return document
 
@@ -74,13 +81,34 @@ def _topic_template(path: str) -> Rows:
     return {**partitions, **_whole(f"{path}.replicationFactor", 1, 100), **_map(f"{path}.config", 64, 1024)}
 
 
+def _scaling_rules(path: str) -> Rows:
+    policies = f"{path}.policies"
+    return {
+        **_whole(f"{path}.stabilizationWindowSeconds", 0, 3600),
+        f"{path}.selectPolicy enum": ("Disabled", "Fastest"),
+        f"{policies} minItems": (_POLICIES[:1], []),
+        f"{policies} maxItems": (_POLICIES[:16], _POLICIES),
+        f"{policies}[].type enum": ("Pods", "Workers"),
+        **_whole(f"{policies}[].value", 1, 10000),
+        **_whole(f"{policies}[].periodSeconds", 1, 1800),
+    }
+
+
 _ANYTHING = {"anything": {"goes": [1, "two", None]}}
+_POLICIES = [{"type": "Pods", "value": 1, "periodSeconds": 60}] * 17
 _BROKERS = [f"kafka-{number}:9092" for number in range(33)]
 _VARIABLES = [{"name": f"V{number}"} for number in range(65)]
 _CONDITIONS = [{**STATUS["conditions"][0], "type": f"Type{number}"} for number in range(17)]
 
 ROWS: Rows = {
     **_whole("spec.replicas", 0, 1000),
+    "spec.autoscaling.metric enum": ("CPU", "Memory"),
+    **_whole("spec.autoscaling.minReplicas", 0, 1000),
+    **_whole("spec.autoscaling.maxReplicas", 1, 1000),
+    **_whole("spec.autoscaling.targetCPUUtilization", 1, 10000),
+    **_whole("spec.autoscaling.targetLagPerReplica", 1, 1_000_000_000),
+    **_scaling_rules("spec.autoscaling.behavior.scaleUp"),
+    **_scaling_rules("spec.autoscaling.behavior.scaleDown"),
     **_secret_name("spec.kafka.tls.caSecret.name"),
     **_secret_key("spec.kafka.tls.caSecret.key"),
     **_secret_name("spec.kafka.tls.clientCertificateSecret.name"),

@@ -149,6 +149,13 @@ def end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
         return _offsets(admin, topic, _partitions(admin, topic), END)
 
 
+def commit_offsets(bootstrap_servers: str, group: str, topic: str, *offsets: int) -> None:
+    """Commit for a group without members, from partition 0 on."""
+    with Consumer(_client_config(bootstrap_servers) | {"group.id": group}) as consumer:
+        places = [TopicPartition(topic, partition, offset) for partition, offset in enumerate(offsets)]
+        consumer.commit(offsets=places, asynchronous=False)
+
+
 def committed_offsets(bootstrap_servers: str, group: str, topic: str) -> dict[int, int]:
     """Return what a consumer group has committed, without the partitions in which it has committed nothing."""
     # Not by AdminClient: where a coordinator has just moved, its list_consumer_group_offsets ends the process.

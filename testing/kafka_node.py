@@ -90,7 +90,7 @@ def new_cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
 
 
-class _Guard:
+class Guard:
     """Runs a shell script once this process lets go of it, or is gone."""
 
     def __init__(self, script: str, *arguments: str) -> None:
@@ -122,7 +122,7 @@ class JavaNode:
         self._log = self._directory / "kafka.log"
         self._controller_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._guard = _Guard('kill -KILL "$(cat "$1/pid")" && sleep 1; rm -rf "$1"', str(self._directory))
+        self._guard = Guard('kill -KILL "$(cat "$1/pid")" && sleep 1; rm -rf "$1"', str(self._directory))
 
     def start(self) -> None:
         """Start it, or start it again with the same ports and data."""
@@ -209,7 +209,7 @@ class DockerNode:
         self._more = more
         self._name = f"kafka-for-tests-{uuid.uuid4().hex[:12]}"
         self._made = False
-        self._guard = _Guard('docker rm --force --volumes "$1"', self._name)
+        self._guard = Guard('docker rm --force --volumes "$1"', self._name)
 
     def start(self) -> None:
         """Start it, or start it again with the same ports and data; the first time may pull the image."""

@@ -6,11 +6,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from kubernetes.dynamic.exceptions import DynamicApiError, api_exception
+from prometheus_client import CollectorRegistry
 
 from embedding_operator.api import EmbeddingPipeline
-from embedding_operator.observed import Kafka, Object
+from embedding_operator.brokers import Brokers, BrokersError
+from embedding_operator.metrics import PipelineFigures
+from embedding_operator.observed import Kafka, Object, Problem
 from embedding_operator.reconcile import Reconciler
-from embedding_operator.store import Store
+from embedding_operator.settings import LagProvider
+from embedding_operator.store import Key, Store
 from embedding_operator.topics import NewTopic
 from manual_clock import Clock
 from operator_objects import SETTINGS, kafka, topic
@@ -26,12 +30,21 @@ def answer(status: int, message: str = "no") -> DynamicApiError:
 
 
 class FakeCluster:
-    """An API server that takes everything, but for applied objects while there is a ``failure``."""
+    """An API server that takes everything, but for applied objects while there is a ``failure``.
+
+    And for the pipeline's number of replicas, while that is ``denied``.
+    """
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.denied: Exception | None = None
         self.applied: list[str] = []
         self.scaled: list[int] = []
+        self.deleted: list[str] = []
+        # Of the pipeline, where it was set.
+        self.replicas: int | None = None
+        # Whether what autoscalers go by is served, and how often that was asked for.
+        self.served, self.asked = False, 0
         self.status: Object = {}
         self._version = 1
 
@@ -46,6 +59,23 @@ class FakeCluster:
     def scale(self, _namespace: str, _name: str, replicas: int) -> None:
         """As ``Cluster`` does."""
         self.scaled.append(replicas)
+
+    def delete(self, _found: Object, kind: str) -> None:
+        """As ``Cluster`` does."""
+        self.deleted.append(kind)
+
+    def serves(self, _group_version: str) -> bool:
+        """As ``Cluster`` does."""
+        self.asked += 1
+        return self.served
+
+    def set_replicas(self, stored: Object, replicas: int) -> Object:
+        """As ``Cluster`` does."""
+        if self.denied is not None:
+            raise self.denied
+        self.replicas = replicas
+        written = self._stored(stored, stored["metadata"]["uid"])
+        return written | {"spec": stored["spec"] | {"replicas": replicas}}
 
     def write_status(self, stored: Object, status: Mapping[str, Any]) -> Object:
         """As ``Cluster`` does."""
@@ -65,10 +95,13 @@ class FakeCluster:
 
 
 class FakeBrokers:
-    """Brokers that have the topics of ``names``, and make others."""
+    """Brokers that have the topics of ``names``, of so many partitions each, and make others."""
 
     def __init__(self) -> None:
         self.names = ["in", "out", "out-deadletter"]
+        self.partitions = 3
+        self.lag: int | None = 0
+        self.problem: Problem | None = None
 
     def client(self, _: object) -> "FakeBrokers":
         """Be the client of all clusters."""
@@ -76,7 +109,9 @@ class FakeBrokers:
 
     def observe(self, _: object) -> Kafka:
         """As a client does."""
-        return kafka(*(topic(name) for name in self.names))
+        if self.problem is not None:
+            raise BrokersError(self.problem)
+        return kafka(*(topic(name, self.partitions) for name in self.names), lag=self.lag)
 
     def configs(self, names: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
         """As a client does."""
@@ -93,13 +128,17 @@ class FakeBrokers:
 
 
 class Scene:
-    """A pipeline that is looked at."""
+    """A pipeline that is looked at; ``brokers`` are real ones in place of those in memory."""
 
-    def __init__(self, given: EmbeddingPipeline) -> None:
+    def __init__(
+        self, given: EmbeddingPipeline, brokers: Brokers | None = None, lag_provider: LagProvider = "none"
+    ) -> None:
         self.cluster, self.brokers, self.store, self.clock = FakeCluster(), FakeBrokers(), Store(), Clock()
         self.edit(given)
-        cluster, brokers = cast("Any", self.cluster), cast("Any", self.brokers)
-        self.reconciler = Reconciler(cluster, brokers, self.store, SETTINGS, lambda _: None, self.clock)
+        self.figures = PipelineFigures(self.clock)
+        cluster, asked = cast("Any", self.cluster), cast("Any", brokers or self.brokers)
+        settings = SETTINGS.model_copy(update={"lag_provider": lag_provider})
+        self.reconciler = Reconciler(cluster, asked, self.store, settings, lambda _: None, self.figures, self.clock)
 
     def edit(self, given: EmbeddingPipeline) -> None:
         """Somebody writes the pipeline; its status stays."""
@@ -118,3 +157,9 @@ class Scene:
         """Reason and message of a condition."""
         (found,) = [one for one in self.cluster.status["conditions"] if one["type"] == kind]
         return found["reason"], found["message"]
+
+    def exported(self, metric: str, key: Key = KEY) -> float | None:
+        """What Prometheus would be told of a pipeline now."""
+        registry = CollectorRegistry()
+        registry.register(self.figures)
+        return registry.get_sample_value(metric, {"namespace": key[0], "name": key[1]})

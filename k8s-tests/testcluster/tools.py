@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from testcluster.errors import ClusterUnavailable
 MODULES = Path(__file__).parent.parent / "tools"
 BUILD_TIMEOUT_SECONDS = 1800
 _STAMP = "k8s.io/component-base/version"
+_KEDA = "github.com/kedacore/keda/v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ TOOLS = {
     "kind": Tool("kind", "sigs.k8s.io/kind", "sigs.k8s.io/kind"),
     "kubeconform": Tool("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", "github.com/yannh/kubeconform"),
     "pause": Tool("pause", "pause", ""),
+    "metrics-server": Tool(
+        "metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "sigs.k8s.io/metrics-server"
+    ),
+    "keda-operator": Tool("keda", f"{_KEDA}/cmd/operator", _KEDA),
+    "keda-adapter": Tool("keda", f"{_KEDA}/cmd/adapter", _KEDA),
 }
 
 
@@ -82,6 +89,12 @@ def directory(tool: Tool) -> Path:
     for file in sorted((MODULES / tool.module).iterdir()):
         digest.update(file.read_bytes())
     return cache.directory() / "tools" / f"{tool.module}-{version(tool)}-{digest.hexdigest()[:12]}"
+
+
+def sources(tool: Tool) -> Path:
+    """Return the directory with the sources of a tool's origin, downloaded if they aren't there."""
+    command = ("go", "-C", MODULES / tool.module, "mod", "download", "-json", tool.origin)
+    return Path(json.loads(run(*command, timeout=BUILD_TIMEOUT_SECONDS).stdout)["Dir"])
 
 
 def _flags(tool: Tool) -> str:

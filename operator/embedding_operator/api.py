@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from embedding_operator.api_autoscaling import Autoscaling
 from embedding_operator.api_section import SecretKey, SecretName, Section, ShortText, whole
 from embedding_operator.api_worker import Quantity, WorkerPods
 
@@ -156,6 +157,7 @@ class Spec(Section):
     """What the pipeline reads, how it embeds, and where it writes."""
 
     replicas: Annotated[int, Field(ge=0, le=1000), BeforeValidator(whole)] = 1
+    autoscaling: Autoscaling | None = None
     paused: bool = False
     kafka: KafkaCluster
     input: Input

@@ -9,20 +9,23 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from embedding_operator import kafka_requests
-from embedding_operator.kafka_requests import REQUEST_SECONDS, SPREAD_SECONDS, DeniedError, Offsets
-from embedding_operator.observed import Kafka, Problem, Progress
+from embedding_operator import kafka_requests, lag
+from embedding_operator.caught_up import CaughtUp
+from embedding_operator.kafka_requests import REQUEST_SECONDS, SPREAD_SECONDS, DeniedError
+from embedding_operator.observed import Kafka, Offsets, Problem, Progress, Topic
 from embedding_operator.reasons import Reason
 from embedding_operator.silence import Silence
 from embedding_operator.topics import NewTopic, TopicChanges
 from embedding_service.connection_check import examine
 from embedding_service.contract.broker_trouble import BrokerTrouble, Trouble, TroubleReason, explain
 from embedding_service.contract.kafka import Connection, connection_config
+from embedding_service.contract.patience import Patience
 
 _IDLE_SECONDS = 600.0
-# What hardly ever changes is asked again after this: which cluster it is, and how far a group is that had read
-# everything while nothing came in.
+# Which cluster it is hardly ever changes, and is asked again after this.
 _REMEMBERED_SECONDS = 60.0
+# A client goes on connecting between the questions, which may take longer than one of them.
+_PATIENCE_SECONDS = 60.0
 # What brokers say while they agree on a topic that was made a moment ago, or on who leads what.
 _PASSING = frozenset(
     {
@@ -32,6 +35,7 @@ _PASSING = frozenset(
         KafkaError.NOT_CONTROLLER,
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )
@@ -93,12 +97,12 @@ class Client:
         self._connection = connection
         self._trouble = BrokerTrouble()
         self._silence = Silence(clock)
+        self._patience = Patience(_PATIENCE_SECONDS)
         self._lock = threading.Lock()
         self._admin: AdminClient | None = None
         # When it was asked for, and the id.
         self._cluster_id: tuple[float, str] | None = None
-        # By group and topic, the oldest answer first: when a group had read everything, and the ends then.
-        self._caught_up: dict[tuple[str, str], tuple[float, list[int]]] = {}
+        self._caught_up = CaughtUp(clock)
 
     def observe(self, wanted: Wanted) -> Kafka:
         """The cluster, the topics and how far the group is."""
@@ -108,7 +112,7 @@ class Client:
         offsets = self._answer(kafka_requests.offsets, there) if there else {}
         progress = dead = None
         if wanted.input in offsets:
-            progress = self._answer(self._progress, wanted, offsets[wanted.input])
+            progress = self._answer(self._progress, wanted, topics[wanted.input], offsets[wanted.input])
         if wanted.dead_letter in offsets:
             dead = sum(offsets[wanted.dead_letter].ends) - sum(offsets[wanted.dead_letter].begins)
         return Kafka(cluster_id, topics, progress, dead)
@@ -145,13 +149,13 @@ class Client:
         try:
             answer = self._patiently(ask, arguments)
         except DeniedError as denied:
-            self._silence.answered()
+            self._answered()
             raise BrokersError(denied.problem) from None
         except KafkaException as error:
             raise BrokersError(self._problem(error.args[0], about_cluster=ask == self._identity)) from None
         finally:
             self._silence.asked()
-        self._silence.answered()
+        self._answered()
         # What it has gathered while it worked explains no later error.
         self._connected().poll(0)
         self._trouble.clear()
@@ -175,6 +179,10 @@ class Client:
                 self._admin = AdminClient(connection_config(self._connection) | options)
             return self._admin
 
+    def _drop_admin(self) -> None:
+        with self._lock:
+            self._admin = None
+
     def _problem(self, error: KafkaError, *, about_cluster: bool = False) -> Problem:
         """What an error means, for this question and for the next ones."""
         # It may be another cluster when it answers again.
@@ -182,27 +190,35 @@ class Client:
         servers = ",".join(self._connection.bootstrap_servers)
         trouble = self._trouble_of(error)
         if trouble is None:
-            self._silence.answered()
+            self._answered()
             if error.code() in _PASSING:
                 return Problem(TroubleReason.BROKER_UNREACHABLE, f"Kafka at {servers} isn't ready yet: {error.str()}")
             return Problem(Reason.TOPIC_REFUSED, f"Kafka at {servers} refuses: {error.str()}")
         problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
         if trouble.reason is TroubleReason.ACCESS_DENIED:
-            self._silence.answered()
+            self._answered()
         elif trouble.reason is TroubleReason.BROKER_UNREACHABLE and not about_cluster and self._answers():
             # One partition without a leader, or one coordinator that hangs, is nothing to other pipelines.
-            self._silence.answered()
+            self._answered()
+            # Asked for a group whose coordinator was restarted, librdkafka goes on waiting for the broker that it knew
+            # before (its issue 5511).
+            self._drop_admin()
             message = (
                 f"Kafka at {servers} answers, but not for the topics and the group of this pipeline: {error.str()}"
             )
             return Problem(trouble.reason, message)
         else:
             problem = self._silence.failed(problem)
-        if trouble.reason is TroubleReason.AUTHENTICATION_FAILED:
-            with self._lock:
-                # It would go on trying every two seconds, for which some brokers lock a user out.
-                self._admin = None
+            unreachable = trouble.reason is TroubleReason.BROKER_UNREACHABLE
+            # A client that was told of no broker may never find one again (librdkafka's issue 5301). A user whom the
+            # brokers don't take would be tried on, every two seconds, for which some lock it out.
+            if self._patience.is_over(self._clock(), so=unreachable) or not unreachable:
+                self._drop_admin()
         return problem
+
+    def _answered(self) -> None:
+        self._silence.answered()
+        self._patience.renew()
 
     def _answers(self) -> bool:
         """Whether the cluster answers at all."""
@@ -229,31 +245,18 @@ class Client:
             self._cluster_id = known = (self._clock(), kafka_requests.cluster_id(admin))
         return known[1]
 
-    def _progress(self, admin: AdminClient, wanted: Wanted, offsets: Offsets) -> Progress:
-        begins, ends = offsets
-        known = self._caught_up.get((wanted.group, wanted.input))
-        if known is not None and known[1] == ends and self._clock() - known[0] < _REMEMBERED_SECONDS:
-            return Progress(0, sum(ends), self._clock())
+    def _progress(self, admin: AdminClient, wanted: Wanted, topic: Topic, offsets: Offsets) -> Progress:
+        topic_id, begins, ends = offsets
+        if self._caught_up.is_so(wanted.group, topic_id, ends):
+            return Progress(topic_id, 0, tuple(ends), tuple(begins), self._clock())
         committed = kafka_requests.committed(admin, wanted.group, wanted.input)
-        # Without a committed offset a worker begins where the pipeline says.
-        fallback = begins if wanted.from_earliest else ends
-        positions = [
-            min(max(committed.get(number, fallback[number]), begins[number]), ends[number])
-            for number in range(len(ends))
-        ]
-        if positions == ends:
-            self._remember_caught_up(wanted, ends)
-        return Progress(sum(ends) - sum(positions), sum(positions), self._clock())
-
-    def _remember_caught_up(self, wanted: Wanted, ends: list[int]) -> None:
-        key = (wanted.group, wanted.input)
-        now = self._clock()
-        with self._lock:
-            self._caught_up.pop(key, None)
-            self._caught_up[key] = (now, ends)
-            oldest = next(iter(self._caught_up))
-            if now - self._caught_up[oldest][0] >= _REMEMBERED_SECONDS:
-                del self._caught_up[oldest]
+        beyond = any(offset > ends[number] for number, offset in committed.items() if number < len(ends))
+        # Most often what came in, and was embedded, since the ends were asked for.
+        highs = kafka_requests.highs(admin, topic) if beyond else ends
+        found = lag.progress(offsets, committed, highs, self._clock(), from_earliest=wanted.from_earliest)
+        if found.lag == 0 and not found.skips:
+            self._caught_up.remember(wanted.group, topic_id, ends)
+        return found
 
     def _create(self, admin: AdminClient, wanted: tuple[NewTopic, ...]) -> tuple[dict[str, str], Problem | None]:
         created, refused = kafka_requests.create(admin, wanted)

@@ -4,11 +4,13 @@ import base64
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kubernetes.client import ApiClient
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from urllib3.exceptions import HTTPError
 
 from embedding_operator import names
 from embedding_operator.observed import Object
@@ -19,13 +21,16 @@ PATHS = {
     "ConfigMap": ("/api/v1", "configmaps"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "Event": ("/api/v1", "events"),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "Pod": ("/api/v1", "pods"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "Secret": ("/api/v1", "secrets"),
+    "ScaledObject": ("/apis/keda.sh/v1alpha1", "scaledobjects"),
     "Service": ("/api/v1", "services"),
+    "TriggerAuthentication": ("/apis/keda.sh/v1alpha1", "triggerauthentications"),
 }
-# What is watched of a pipeline.
-WATCHED = ("ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "Service")
+# What is watched of a pipeline, beside what KEDA has.
+WATCHED = ("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "Pod", "PodDisruptionBudget", "Service")
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 # A watch ends by itself before a silent connection could hang for long.
@@ -33,6 +38,9 @@ _WATCH_SECONDS = 300
 _RETRY_SECONDS = 1.0
 _MERGE = "application/merge-patch+json"
 _APPLY = "application/apply-patch+yaml"
+# Whether an API is served is told in milliseconds, or by nobody. The library asks four times.
+_SERVES_SECONDS = (1.0, 2.0)
+_NOT_FOUND, _BROKEN = 404, 500
 
 
 class ListMetadata(NamedTuple):
@@ -52,7 +60,7 @@ class Cluster:
     """Requests to one API server. Safe to use from every thread.
 
     Every method raises the library's ``DynamicApiError`` where the API server refuses, and urllib3's ``HTTPError``
-    where it doesn't answer.
+    where it doesn't answer; ``serves`` is an answer by itself.
     """
 
     def __init__(self, client: ApiClient) -> None:
@@ -83,6 +91,24 @@ class Cluster:
         metadata = built["metadata"]
         path = _path(built["kind"], metadata["namespace"], metadata["name"])
         return self._request("patch", path, built, _APPLY, field_manager=names.FIELD_MANAGER, force_conflicts=True)
+
+    def delete(self, found: Object, kind: str) -> None:
+        """Delete this very object, where it is still there."""
+        metadata = found["metadata"]
+        body = {"preconditions": {"uid": metadata["uid"]}}
+        with suppress(NotFoundError):
+            self._request("delete", _path(kind, metadata["namespace"], metadata["name"]), body)
+
+    def serves(self, group_version: str) -> bool:
+        """Whether the API server has an API, and what is behind it answers. Raises nothing."""
+        try:
+            self._client.request("get", f"/apis/{group_version}", serialize=False, _request_timeout=_SERVES_SECONDS)
+        except DynamicApiError as error:
+            # Anything else, such as that it may not be asked for, doesn't say so.
+            return error.status != _NOT_FOUND and int(error.status or 0) < _BROKEN
+        except HTTPError:
+            return False
+        return True
 
     def release_replicas(self, deployment: Object) -> None:
         """Hand the number of replicas as it is to a field manager of its own.
@@ -122,6 +148,13 @@ class Cluster:
         body = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
         path = _path("EmbeddingPipeline", metadata["namespace"], metadata["name"])
         return self._request("patch", path, body, _MERGE, field_manager=names.FIELD_MANAGER)
+
+    def set_replicas(self, pipeline: Object, replicas: int) -> Object:
+        """Set a pipeline's ``spec.replicas``. Raises ``ConflictError`` where it has changed since it was read."""
+        metadata = pipeline["metadata"]
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": {"replicas": replicas}}
+        path = _path("EmbeddingPipeline", metadata["namespace"], metadata["name"])
+        return self._request("patch", path, body, _MERGE, field_manager=names.REPLICAS_FIELD_MANAGER)
 
     def create_event(self, namespace: str, event: Object) -> None:
         """Post an event."""

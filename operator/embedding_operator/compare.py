@@ -22,7 +22,7 @@ _KEYS = {
     "imagePullSecrets": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_QUANTITIES = frozenset({"requests", "limits", "sizeLimit", "divisor"})
+_QUANTITIES = frozenset({"requests", "limits", "sizeLimit", "divisor", "averageValue"})
 # What the API server replaces as a whole: an entry beside ours changes what ours mean.
 _WHOLE = frozenset({"selector", "nodeSelector"})
 # Texts under keys that people choose, which are no fields' names.

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from embedding_operator import topics, workers
+from embedding_operator import scaling, topics, workers
+from embedding_operator.autoscaler_says import says
 from embedding_operator.observed import Kafka, Object, Observed, Problem
 from embedding_operator.plan import Gate, Plan
+from embedding_operator.providers import Provider
 from embedding_operator.reasons import Reason
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -21,9 +23,9 @@ class Condition:
 
 
 def conditions(observed: Observed, plan: Plan) -> tuple[Condition, ...]:
-    """Ready first, then what it is made of, then whether the pipeline has caught up."""
+    """Ready first, then what it is made of, then whether the pipeline has caught up, and whether it is autoscaled."""
     parts = (_topics_ready(observed, plan), _workers_ready(observed, plan), _model_ready(observed))
-    return (_ready(observed, parts), *parts, _caught_up(observed))
+    return (_ready(observed, parts), *parts, _caught_up(observed), *_scaling_active(observed))
 
 
 def unreadable(error: str) -> Condition:
@@ -45,11 +47,16 @@ def _ready(observed: Observed, parts: tuple[Condition, ...]) -> Condition:
     return Condition("Ready", TRUE, Reason.READY, "texts are embedded as they come")
 
 
-def _blocked(observed: Observed) -> Problem | None:
-    """What stands before everything else."""
+def _stopped(observed: Observed) -> Problem | None:
+    """Why no worker is to run at all."""
     if observed.pipeline.spec.paused:
         return Problem(Reason.PAUSED, "spec.paused is true: no worker is to run; topics and offsets stay")
-    return observed.conflict or observed.secrets.problem
+    return observed.conflict
+
+
+def _blocked(observed: Observed) -> Problem | None:
+    """What stands before everything else."""
+    return _stopped(observed) or observed.secrets.problem
 
 
 def _topics_ready(observed: Observed, plan: Plan) -> Condition:
@@ -70,7 +77,8 @@ def _topics_ready(observed: Observed, plan: Plan) -> Condition:
         advice = "created after the conflict" if managed else "create them, or set spec.topics.manage to true"
         return condition(FALSE, Reason.TOPIC_MISSING, f"missing: {missing}; {advice}")
     partitions, replicas = kafka.topics[pipeline.spec.input.topic].partitions, pipeline.spec.replicas
-    if partitions < replicas:
+    # An autoscaler never asks for more.
+    if partitions < replicas and pipeline.spec.autoscaling is None:
         idle = f"input topic '{pipeline.spec.input.topic}' has {partitions} partitions for {replicas} workers"
         advice = f"set spec.replicas to {partitions} or less, or give the topic more partitions"
         return condition(FALSE, Reason.TOO_FEW_PARTITIONS, f"{idle}: {replicas - partitions} are idle; {advice}")
@@ -84,17 +92,43 @@ def _workers_ready(observed: Observed, plan: Plan) -> Condition:
     blocked = _blocked(observed) or observed.rejected
     if blocked is not None:
         return condition(FALSE, blocked.reason, blocked.message)
-    wanted = observed.pipeline.spec.replicas
+    wanted = scaling.asked_for(observed)
     if wanted == 0:
-        return condition(FALSE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker is to run")
+        return condition(*_no_worker(observed))
     live = observed.objects.get("Deployment")
     problem = workers.problem(live, observed.pods, observed.now)
-    if problem is not None:
+    enough = min(wanted, scaling.fewest(observed))
+    if problem is not None and not _is_of_the_surplus(problem, observed, enough):
         return condition(FALSE, problem.reason, problem.message)
-    rest = _held_back(live, wanted, plan) or _rolled_out(live, wanted)
-    if rest is None:
-        return condition(TRUE, Reason.WORKERS_READY, f"{_workers(wanted)} ready")
-    return condition(FALSE, Reason.PROGRESSING, rest)
+    rest = _held_back(live, wanted, plan) or _rolled_out(live, wanted, enough)
+    if rest is not None:
+        return condition(FALSE, Reason.PROGRESSING, rest)
+    # More than are asked for while they are replaced; fewer while an autoscaler has just added some.
+    ready = min(wanted, _counts(live)[2])
+    said = f"{_workers(ready)} ready" if ready else "KEDA has started a worker, which isn't ready yet"
+    return condition(TRUE, Reason.WORKERS_READY, said if problem is None else f"{said}; {problem.message}")
+
+
+def _is_of_the_surplus(problem: Problem, observed: Observed, enough: int) -> bool:
+    """Whether there is merely no room for some of those that an autoscaler asks for beyond the fewest.
+
+    A worker that fails is another matter: it runs with what all of them have.
+    """
+    if observed.pipeline.spec.autoscaling is None or problem.reason not in workers.NO_ROOM:
+        return False
+    there, updated, available = _counts(observed.objects.get("Deployment"))
+    return updated >= there and available >= max(1, enough)
+
+
+def _no_worker(observed: Observed) -> tuple[str, str, str]:
+    """Status, reason and message where none is to run."""
+    autoscaling = observed.pipeline.spec.autoscaling
+    if autoscaling is None:
+        return FALSE, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no worker is to run"
+    status, reason, message = says(observed, autoscaling)
+    if status == TRUE:
+        return TRUE, Reason.SCALED_TO_ZERO, "no record waits, and no worker runs; KEDA starts one when one comes"
+    return FALSE, reason, f"no worker runs, and nobody starts one: {message}"
 
 
 def _workers(count: int) -> str:
@@ -103,29 +137,37 @@ def _workers(count: int) -> str:
 
 def _held_back(deployment: Object | None, wanted: int, plan: Plan) -> str | None:
     """That workers wait to be started, where they do."""
-    there = 0 if deployment is None else deployment["spec"].get("replicas", 1)
+    there = scaling.running(deployment)
     if plan.gate is not Gate.HOLD or there >= wanted:
         return None
     return f"{there} of {wanted} workers run; the others are started once the brokers answer and have all topics"
 
 
-def _rolled_out(deployment: Object | None, wanted: int) -> str | None:
-    """What is still to come; ``None`` where all workers are of the current template and ready."""
+def _rolled_out(deployment: Object | None, wanted: int, enough: int) -> str | None:
+    """What is still to come; ``None`` where all workers are of the current template, and enough of them ready."""
     if deployment is None:
         return "the workers' Deployment is yet to be created"
     status = deployment.get("status", {})
     # A Deployment is seen here before its controller, or the watch, has followed our change.
     behind = status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0)
-    if behind or deployment["spec"].get("replicas", 1) != wanted:
+    if behind or scaling.running(deployment) != wanted:
         return "the workers' Deployment was just changed"
-    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
-    if status.get("replicas", 0) > wanted:
-        return f"{status['replicas'] - wanted} of the former workers are still there"
-    if updated < wanted:
-        return f"{updated} of {wanted} workers are of the current configuration"
-    if available < wanted:
+    there, updated, available = _counts(deployment)
+    # Those of the current template that are too many go by themselves.
+    if there > max(wanted, updated):
+        return f"{there - max(wanted, updated)} of the former workers are still there"
+    # Those that an autoscaler has just asked for are yet to be made.
+    if updated < max(there, enough):
+        return f"{updated} of {max(there, enough)} workers are of the current configuration"
+    if available < enough:
         return f"{available} of {wanted} workers are ready; the others start, load the model or wait for the brokers"
     return None
+
+
+def _counts(deployment: Object | None) -> tuple[int, int, int]:
+    """Workers that there are, those of them of the current template, and those that are ready."""
+    status = (deployment or {}).get("status", {})
+    return status.get("replicas", 0), status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
 
 
 def _model_ready(observed: Observed) -> Condition:
@@ -154,3 +196,21 @@ def _caught_up(observed: Observed) -> Condition:
         # No figure here: status.lag has it, and a changed message would be a change of the condition.
         return Condition("CaughtUp", FALSE, Reason.BEHIND, "records wait to be embedded; status.lag says how many")
     return Condition("CaughtUp", TRUE, Reason.CAUGHT_UP, "every record of the input topic is embedded")
+
+
+def _scaling_active(observed: Observed) -> tuple[Condition, ...]:
+    """Whether the autoscaler decides how many workers run; nothing is said where there is to be none."""
+    autoscaling, stopped = observed.pipeline.spec.autoscaling, _stopped(observed)
+    if autoscaling is None:
+        return ()
+    if stopped is not None:
+        status, reason, message = FALSE, stopped.reason, stopped.message
+    else:
+        status, reason, message = says(observed, autoscaling)
+    source, partitions = observed.pipeline.spec.input.topic, scaling.partitions(observed)
+    if partitions is not None and partitions < autoscaling.max_replicas:
+        capped = f"spec.autoscaling.maxReplicas is {autoscaling.max_replicas} and counts as {partitions}"
+        message += f"; {capped}, the partitions of input topic '{source}': more workers would be idle"
+    if autoscaling.min_replicas == 0 and scaling.by(observed) is not Provider.KEDA:
+        message += "; spec.autoscaling.minReplicas is 0 and counts as 1: only KEDA starts the first worker"
+    return (Condition("ScalingActive", status, reason, message),)

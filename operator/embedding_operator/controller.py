@@ -41,8 +41,10 @@ class Controller:
         self._cluster = Cluster(client)
         self._store = Store()
         self._queue = DueQueue()
-        self._reconciler = Reconciler(self._cluster, Brokers(), self._store, settings, self._queue.add)
-        self._watches = Watches(self._cluster, self._store, settings.namespaces, self._queue.add)
+        self._reconciler = Reconciler(
+            self._cluster, Brokers(), self._store, settings, self._queue.add, self.metrics.figures
+        )
+        self._watches = Watches(self._cluster, self._store, settings, self._queue.add)
         self._threads = [threading.Thread(target=self._work, name=f"look-{n}", daemon=True) for n in range(_THREADS)]
         # Since when each thread is at a look. Not by pipeline: one whose look is over may be another thread's at once.
         self._busy: dict[int, float] = {}

@@ -12,6 +12,7 @@ from embedding_operator.cluster import Cluster
 from embedding_operator.credentials import connection
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Problem
+from embedding_operator.providers import SCALED_OBJECT
 from embedding_operator.reasons import Reason
 from embedding_operator.store import Key, Store
 from embedding_service.contract.broker_trouble import TroubleReason
@@ -71,6 +72,10 @@ class Deletion:
             self.let_go(stored)
             return None
         objects, _ = self._store.owned(key)
+        scaled = objects.get(SCALED_OBJECT)
+        if scaled is not None and "deletionTimestamp" not in scaled["metadata"]:
+            # Or KEDA would start a worker again.
+            self._cluster.delete(scaled, SCALED_OBJECT)
         live = objects.get("Deployment")
         if live is not None and live["spec"].get("replicas", 1) > 0:
             self._cluster.scale(pipeline.metadata.namespace, names.worker(pipeline), 0)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs f
 )
 from confluent_kafka.admin import NewTopic as AdminNewTopic  # type: ignore[attr-defined]  # likewise
 
-from embedding_operator.observed import Problem, Topic
+from embedding_operator.observed import Offsets, Problem, Topic
 from embedding_operator.topics import NewTopic
 from embedding_service.contract.broker_trouble import missing_acl
 
@@ -39,13 +39,6 @@ _DENIED = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
-
-
-class Offsets(NamedTuple):
-    """By partition of a topic: the first offset, and the one after the last that a reader sees."""
-
-    begins: list[int]
-    ends: list[int]
 
 
 class DeniedError(Exception):
@@ -91,24 +84,21 @@ def configs(admin: AdminClient, names: tuple[str, ...]) -> dict[str, dict[str, s
 
 def offsets(admin: AdminClient, there: Iterable[Topic]) -> dict[str, Offsets]:
     """By topic."""
-    partitions = [TopicPartition(topic.name, number) for topic in there for number in range(topic.partitions)]
-    asked = [
-        admin.list_offsets(
-            dict.fromkeys(partitions, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-    ]
-    begins, ends = (
-        {(at.topic, at.partition): _result(future).offset for at, future in found.items()} for found in asked
-    )
+    those = tuple(there)
+    asked = [_ask_offsets(admin, those, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())]
+    begins, ends = (_answered(futures) for futures in asked)
     return {
         topic.name: Offsets(
-            *([found[topic.name, number] for number in range(topic.partitions)] for found in (begins, ends))
+            topic.id, *([found[topic.name, number] for number in range(topic.partitions)] for found in (begins, ends))
         )
-        for topic in there
+        for topic in those
     }
+
+
+def highs(admin: AdminClient, topic: Topic) -> list[int]:
+    """By partition of a topic, the offset after the last record of all, those of open transactions included."""
+    found = _answered(_ask_offsets(admin, (topic,), OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED))
+    return [found[topic.name, number] for number in range(topic.partitions)]
 
 
 def committed(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
@@ -201,6 +191,24 @@ def delete(admin: AdminClient, names: tuple[str, ...], group: str) -> None:
         for name, deleted in admin.delete_topics(list(names), request_timeout=REQUEST_SECONDS).items():
             with _acl("DELETE", f"topic '{name}'"):
                 _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _ask_offsets(
+    admin: AdminClient,
+    those: Iterable[Topic],
+    spec: OffsetSpec,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+) -> "dict[TopicPartition, Future[Any]]":
+    partitions = [TopicPartition(topic.name, number) for topic in those for number in range(topic.partitions)]
+    futures: dict[TopicPartition, Future[Any]] = admin.list_offsets(
+        dict.fromkeys(partitions, spec), isolation_level=isolation, request_timeout=REQUEST_SECONDS
+    )
+    return futures
+
+
+def _answered(futures: "Mapping[TopicPartition, Future[Any]]") -> dict[tuple[str, int], int]:
+    """Offsets by topic and partition."""
+    return {(at.topic, at.partition): _result(future).offset for at, future in futures.items()}
 
 
 def _admin_topic(new: NewTopic) -> AdminNewTopic:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from embedding_operator import claims
+from embedding_operator import claims, lag
 from embedding_operator.claims import Claim
 from embedding_operator.observed import Problem, Progress, Secrets
 from embedding_operator.store import Key
@@ -14,7 +14,7 @@ from embedding_service.contract.stats import ModelStats
 
 _LONGEST_PATIENCE_SECONDS = 60.0
 
-Settled = tuple[int, str | None, Mapping[str, str]]
+Settled = tuple[int, str | None, int | None, bool, bool, Mapping[str, str]]
 
 
 @dataclass(slots=True)
@@ -35,7 +35,8 @@ class _Known:
     figures_written: float | None = None
     # Since when writes of its objects have had nothing but broken answers.
     broken: float | None = None
-    # Generation, checksum of the Secrets, and the versions of the objects by kind, when nothing had to be applied.
+    # Generation, checksum of the Secrets, partitions of the input topic, whether it was stopped and what autoscales it
+    # was served, and the versions of the objects by kind, when nothing had to be applied.
     settled: Settled | None = None
 
 
@@ -150,11 +151,11 @@ class Memory:
         """Records a second over at least the last ``seconds``; ``None`` where that isn't known."""
         known = self._of(key)
         before = known.progress
-        if progress is None or before is None or progress.committed < before.committed:
+        done = None if progress is None or before is None else lag.embedded(before, progress)
+        if progress is None or before is None or done is None:
             known.progress, known.rate = progress, None
         elif progress.at - before.at >= seconds:
-            known.rate = (progress.committed - before.committed) / (progress.at - before.at)
-            known.progress = progress
+            known.progress, known.rate = progress, done / (progress.at - before.at)
         return known.rate
 
     def broken(self, key: Key, *, now: bool) -> float:

@@ -7,6 +7,7 @@ from embedding_service.contract import topics
 
 # A pipeline's name has at most 45 characters, so that each object's name stays a DNS label of at most 63.
 _WORKER_SUFFIX = "-embedding-worker"
+_KEDA_SUFFIX = "-embedding-keda"
 
 FIELD_MANAGER = "embedding-operator"
 # Owns nothing but the number of replicas, which is set once and then left to whoever scales.
@@ -21,10 +22,17 @@ CA_FILE = f"{CA_DIRECTORY}/ca.crt"
 CLIENT_CERTIFICATE_DIRECTORY = "/etc/embedding-service-kafka/client"
 CACHE_DIRECTORY = "/var/cache/embedding-service"
 
+# Of a worker pod: the container that is ours, beside what others may inject.
+CONTAINER = "worker"
+
 CONFIG_CHECKSUM = "embeddings.dev/config-checksum"
 SECRETS_CHECKSUM = "embeddings.dev/secrets-checksum"
 # By which a pod of the current template is told from one of a template before it.
 TEMPLATE_CHECKSUM = "embeddings.dev/template-checksum"
+# Of an autoscaler: spec.replicas as it was while it was ignored, so that a change of it is noticed afterwards.
+REPLICAS = "embeddings.dev/replicas"
+# Of a Deployment whose workers have GPUs, while an update goes on: how many of them it leaves running.
+KEPT = "embeddings.dev/workers-kept"
 # What an object was last applied from: tells a change of ours that takes a field away.
 APPLIED = "embeddings.dev/applied"
 
@@ -49,13 +57,26 @@ def dead_letter_topic(pipeline: EmbeddingPipeline) -> str:
 
 
 def worker(pipeline: EmbeddingPipeline) -> str:
-    """The name of each object that belongs to a pipeline: ConfigMap, Deployment, Service, PodDisruptionBudget."""
+    """The name of each object that belongs to a pipeline, of whatever kind."""
     return pipeline.metadata.name + _WORKER_SUFFIX
 
 
 def owner(name: str) -> str | None:
     """The name of the pipeline that an object of this name belongs to."""
-    return name.removesuffix(_WORKER_SUFFIX) if name.endswith(_WORKER_SUFFIX) else None
+    for suffix in (_WORKER_SUFFIX, _KEDA_SUFFIX):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return None
+
+
+def keda_autoscaler(pipeline: EmbeddingPipeline) -> str:
+    """The name of the HorizontalPodAutoscaler that KEDA makes: not that of ours, which may not have gone yet."""
+    return pipeline.metadata.name + _KEDA_SUFFIX
+
+
+def is_kedas(name: str) -> bool:
+    """Whether an object of this name is what KEDA makes of an object of ours."""
+    return name.endswith(_KEDA_SUFFIX)
 
 
 def labels(pipeline: EmbeddingPipeline) -> dict[str, str]:

@@ -1,15 +1,18 @@
 """What is there: gathers from the cluster, the brokers and a worker all that a decision about a pipeline rests on."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from embedding_operator import claims, names, topics, workers
+from embedding_operator import claims, names, scaling, topics, workers
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError, Wanted, with_configs
 from embedding_operator.cluster import Cluster
 from embedding_operator.credentials import connection, gather, http_token, secret_names
 from embedding_operator.memory import Memory
-from embedding_operator.observed import Kafka, Observed, Problem, Secrets
+from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
+from embedding_operator.providers import APIS, AUTOSCALER, SCALED_OBJECT, Provider, provider
 from embedding_operator.settings import OperatorSettings
 from embedding_operator.store import Key, Store
 from embedding_operator.worker_stats import ask
@@ -18,6 +21,7 @@ from embedding_service.contract.stats import ModelStats
 
 # The rate is a mean over at least so long.
 _RATE_SECONDS = 10.0
+_SERVED_SECONDS = 10.0
 
 
 class Observer:
@@ -31,6 +35,8 @@ class Observer:
         self._store = store
         self._memory = memory
         self._settings = settings
+        # When an API that autoscalers go by was last asked for, and whether it is served.
+        self._served: dict[str, tuple[float, bool]] = {}
 
     def observe(self, key: Key, pipeline: EmbeddingPipeline) -> Observed:
         """Everything about a pipeline. Raises what ``Cluster`` raises; what the brokers refuse is part of it."""
@@ -40,8 +46,7 @@ class Observer:
         if isinstance(kafka, Kafka):
             conflict = self._memory.claim(key, claims.claim(pipeline, kafka.cluster_id))
         objects, pods = self._store.owned(key)
-        progress = kafka.progress if isinstance(kafka, Kafka) and conflict is None else None
-        return Observed(
+        found = Observed(
             pipeline=pipeline,
             objects=objects,
             pods=pods,
@@ -50,8 +55,10 @@ class Observer:
             now=datetime.now(UTC),
             created=self.created(key, pipeline),
             conflict=conflict,
-            rate=self._memory.rate(key, progress, _RATE_SECONDS),
+            lag_provider=self._settings.lag_provider,
+            provider_served=self._serves(provider(pipeline, self._settings.lag_provider), objects),
         )
+        return replace(found, rate=self._memory.rate(key, found.progress, _RATE_SECONDS))
 
     def holds_claim(self, key: Key) -> bool:
         """Whether output topic and group are this pipeline's, as of the last look or the status before it."""
@@ -88,6 +95,20 @@ class Observer:
             model = ask(ready[0]["status"]["podIP"], http_token(observed.pipeline, observed.secrets))
             self._memory.remember_model(key, uids[0], model)
         return self._memory.model(key)
+
+    def _serves(self, by: Provider | None, objects: Mapping[str, Object]) -> bool:
+        """Whether the cluster serves what an autoscaler goes by; not asked while that is known from its objects."""
+        known = SCALED_OBJECT in objects if by is Provider.KEDA else not scaling.lacks_metric(objects.get(AUTOSCALER))
+        if by is None or by is Provider.NOBODY or known:
+            return True
+        api = APIS[by]
+        asked, served = self._served.get(api, (float("-inf"), True))
+        if time.monotonic() - asked >= _SERVED_SECONDS:
+            # It is the same for all pipelines.
+            served = self._cluster.serves(api)
+            # From the answer on: one that took long is no older for that.
+            self._served[api] = (time.monotonic(), served)
+        return served
 
     def _age(self) -> float:
         """Seconds after which what is read once a resync is read again: later, the next look would find it too old."""

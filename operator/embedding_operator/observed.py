@@ -1,15 +1,22 @@
-"""What was found of a pipeline: in the cluster, in its Secrets and at its brokers. Types only."""
+"""What was found of a pipeline: in the cluster, in its Secrets and at its brokers. Types, and how objects are read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.settings import LagProvider
 from embedding_service.contract.stats import ModelStats
 
 # A Kubernetes object as JSON.
 Object = dict[str, Any]
+
+
+def condition(found: Object | None, kind: str) -> Object:
+    """The condition of this type that an object has; empty where it has none, or isn't there."""
+    told = (found or {}).get("status", {}).get("conditions") or []
+    return next((one for one in told if one["type"] == kind), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +49,29 @@ class Topic:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
+class Offsets(NamedTuple):
+    """By partition of a topic: the first offset, and the one after the last that a reader of what is committed sees.
+
+    ``topic_id`` is Kafka's: another one where a topic was made again under its name.
+    """
+
+    topic_id: str
+    begins: list[int]
+    ends: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a consumer group is, in records; ``at`` in seconds of a monotonic clock."""
+    """How far a consumer group is in a topic, in offsets; ``at`` in seconds of a monotonic clock."""
 
+    topic_id: str
     lag: int
-    committed: int
+    # By partition: where workers go on, and the first offset that there is.
+    positions: tuple[int, ...]
+    begins: tuple[int, ...]
     at: float
+    # Whether no worker has begun yet, and the first one will skip what is there by then.
+    skips: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +106,22 @@ class Observed:
     # What the brokers refused at the last look: a topic that can't be made or changed.
     topic_problem: Problem | None = None
     model: ModelStats | None = None
+    # What the platform has for the lag.
+    lag_provider: LagProvider = "none"
+    # Whether the cluster serves what an autoscaler goes by; asked for only where that lacks it.
+    provider_served: bool = True
     # Records a second since the look before.
     rate: float | None = None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the workers are; ``None`` where nobody says, or where it would be another pipeline's."""
+        return self.kafka.progress if isinstance(self.kafka, Kafka) and self.conflict is None else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no worker is to run at all."""
+        return self.pipeline.spec.paused or self.conflict is not None
 
     @property
     def status(self) -> Mapping[str, Any]:

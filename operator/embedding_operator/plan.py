@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from embedding_operator import names, topics
-from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.compare import differs
 from embedding_operator.observed import Kafka, Object, Observed, Problem
+from embedding_operator.providers import AUTOSCALER, KEDA_KINDS, kinds
+from embedding_operator.scaling import DEPLOYMENT, asked_for, running
 from embedding_operator.topics import TopicChanges
-
-_DEPLOYMENT = "Deployment"
 
 
 class Gate(Enum):
@@ -29,6 +28,8 @@ class Plan:
     # Replicas have to be handed to their own field manager, or the next apply would reset them; ours lets go of them
     # when it applies the Deployment again.
     release_replicas: bool
+    # Autoscaling was switched off, or to something else: its objects go.
+    delete: tuple[tuple[str, Object], ...]
     apply: tuple[Object, ...]
     # The new number of replicas of the Deployment that is there.
     scale: int | None
@@ -42,20 +43,29 @@ def decide(observed: Observed, desired: tuple[Object, ...]) -> Plan:
     change = TopicChanges()
     if isinstance(kafka, Kafka) and observed.conflict is None:
         change = topics.changes(pipeline, kafka, observed.created)
-    live = observed.objects.get(_DEPLOYMENT)
-    wanted = wanted_replicas(pipeline, live, gate)
+    live = observed.objects.get(DEPLOYMENT)
+    wanted = wanted_replicas(observed, gate)
     release = live is not None and owns_replicas(live)
     return Plan(
         topics=change,
         release_replicas=release,
+        delete=_obsolete(observed),
         apply=tuple(
             _created(built, wanted) if live is None else built
             for built in desired
-            if differs(built, observed.objects.get(built["kind"])) or (release and built["kind"] == _DEPLOYMENT)
+            if (observed.provider_served or built["kind"] not in KEDA_KINDS)
+            if differs(built, observed.objects.get(built["kind"])) or (release and built["kind"] == DEPLOYMENT)
         ),
-        scale=wanted if live is not None and live["spec"].get("replicas") != wanted else None,
+        scale=wanted if live is not None and running(live) != wanted else None,
         gate=gate,
     )
+
+
+def _obsolete(observed: Observed) -> tuple[tuple[str, Object], ...]:
+    """What autoscaled the pipeline before; what KEDA still holds, deleted once, goes by itself."""
+    needed = kinds(observed.pipeline, observed.lag_provider)
+    found = ((kind, observed.objects.get(kind)) for kind in (AUTOSCALER, *KEDA_KINDS) if kind not in needed)
+    return tuple((kind, one) for kind, one in found if one is not None and "deletionTimestamp" not in one["metadata"])
 
 
 def secrets_checksum(observed: Observed) -> str | None:
@@ -65,19 +75,18 @@ def secrets_checksum(observed: Observed) -> str | None:
     """
     if observed.secrets.problem is None and observed.secrets.complete:
         return observed.secrets.checksum
-    live = observed.objects.get(_DEPLOYMENT, {})
+    live = observed.objects.get(DEPLOYMENT, {})
     template = live.get("spec", {}).get("template", {}).get("metadata", {})
     found: str | None = (template.get("annotations") or {}).get(names.SECRETS_CHECKSUM)
     return found
 
 
-def wanted_replicas(pipeline: EmbeddingPipeline, live: Object | None, gate: Gate) -> int:
+def wanted_replicas(observed: Observed, gate: Gate) -> int:
     """How many workers there should be."""
-    if gate is Gate.OPEN:
-        return pipeline.spec.replicas
-    if gate is Gate.CLOSED or live is None:
+    if gate is Gate.CLOSED:
         return 0
-    return min(pipeline.spec.replicas, int(live["spec"].get("replicas", 1)))
+    wanted = asked_for(observed)
+    return wanted if gate is Gate.OPEN else min(wanted, running(observed.objects.get(DEPLOYMENT)))
 
 
 def owns_replicas(deployment: Object) -> bool:
@@ -92,13 +101,13 @@ def owns_replicas(deployment: Object) -> bool:
 
 def _created(built: Object, replicas: int) -> Object:
     """The object as it is created: with the number of replicas, where Kubernetes' own default isn't meant."""
-    if built["kind"] != _DEPLOYMENT or replicas == 1:
+    if built["kind"] != DEPLOYMENT or replicas == 1:
         return built
     return built | {"spec": built["spec"] | {"replicas": replicas}}
 
 
 def _gate(observed: Observed) -> Gate:
-    if observed.pipeline.spec.paused or observed.conflict is not None:
+    if observed.stopped:
         return Gate.CLOSED
     kafka = observed.kafka
     if observed.secrets.problem is not None or isinstance(kafka, Problem):

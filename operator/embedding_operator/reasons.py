@@ -40,3 +40,10 @@ class Reason(StrEnum):
     CAUGHT_UP = "CaughtUp"
     BEHIND = "Behind"
     UNKNOWN = "Unknown"
+    # ScalingActive
+    METRIC_SERVED = "MetricServed"
+    METRIC_NOT_SERVED = "MetricNotServed"
+    METRICS_SERVER_MISSING = "MetricsServerMissing"
+    KEDA_MISSING = "KEDAMissing"
+    LAG_PROVIDER_MISSING = "LagProviderMissing"
+    SCALING_FAILED = "ScalingFailed"

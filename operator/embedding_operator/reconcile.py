@@ -10,7 +10,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
 from pydantic import ValidationError
 from urllib3.exceptions import HTTPError
 
-from embedding_operator import events, names, refusals, status
+from embedding_operator import events, names, placement, refusals, scaling, status
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError
 from embedding_operator.claims import claim
@@ -20,6 +20,7 @@ from embedding_operator.credentials import connection
 from embedding_operator.deletion import Deletion
 from embedding_operator.desired.state import desired_state
 from embedding_operator.memory import Memory
+from embedding_operator.metrics import PipelineFigures
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Observed, Problem
 from embedding_operator.plan import Plan, decide, secrets_checksum
@@ -28,6 +29,9 @@ from embedding_operator.store import Key, Store
 from embedding_service.contract.problems import problems_of
 
 logger = logging.getLogger(__name__)
+
+# Exported figures outlast a look or two that fail, and no more.
+_TOLD_LOOKS = 3
 
 
 class Reconciler:
@@ -40,6 +44,7 @@ class Reconciler:
         store: Store,
         settings: OperatorSettings,
         wake: Callable[[Key], None],
+        figures: PipelineFigures,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster = cluster
@@ -47,6 +52,7 @@ class Reconciler:
         self._store = store
         self._settings = settings
         self._wake = wake
+        self._figures = figures
         self._memory = Memory(clock)
         self._observer = Observer(cluster, brokers, store, self._memory, settings)
         self._deletion = Deletion(cluster, brokers, store, self._observer)
@@ -71,6 +77,7 @@ class Reconciler:
         stored = self._store.pipeline(key)
         if stored is None:
             self._memory.forget(key)
+            self._figures.withdraw(key)
             # What it had is free now.
             for waiting in self._memory.waiting():
                 self._wake(waiting)
@@ -79,6 +86,7 @@ class Reconciler:
             return self._reconcile(key, stored, EmbeddingPipeline.model_validate(stored))
         except ValidationError as error:
             # Stored under a schema that was replaced since, or where its rules were not applied.
+            self._figures.withdraw(key)
             if stored["metadata"].get("deletionTimestamp") is not None:
                 self._deletion.let_go(stored)
             else:
@@ -93,32 +101,61 @@ class Reconciler:
     def _reconcile(self, key: Key, stored: Object, pipeline: EmbeddingPipeline) -> float | None:
         self._memory.meet(key, pipeline.metadata.uid)
         if pipeline.metadata.deletion_timestamp is not None:
+            self._figures.withdraw(key)
             return self._deletion.go_on(key, stored, pipeline)
         stored = self._deletion.set_finalizer(stored, pipeline)
-        observed = self._observer.observe(key, pipeline)
+        replicas = scaling.kept_replicas(pipeline, self._store.owned(key)[0])
+        refused = None
+        if replicas is not None:
+            refused = self._refused(key, lambda: self._set_replicas(stored, replicas))
+            if refused is None:
+                return 0
+        # Where that is refused the pipeline goes on as it stands written, and its status tells.
+        observed = replace(self._observe(key, pipeline), rejected=refused)
         plan = self._plan(key, observed)
         observed, created = self._act(key, observed, plan)
         if created:
             # That they are ours has to outlive this process.
-            observed = self._observer.observe(key, pipeline)
+            observed = self._observe(key, pipeline)
             plan = self._plan(key, observed)
         elif observed.rejected is None:
             # Once everything is as it should be: until then, workers may tell of the model before a change.
             observed = replace(observed, model=self._observer.model(key, observed))
         self._write_status(key, stored, observed, conditions(observed, plan))
-        if created:
-            return 0
+        return 0 if created else self._until_next(key)
+
+    def _observe(self, key: Key, pipeline: EmbeddingPipeline) -> Observed:
+        """Look, and export what is about to stand in the status."""
+        observed = self._observer.observe(key, pipeline)
+        if observed.progress is None:
+            self._figures.withdraw(key)
+        else:
+            self._figures.tell(key, observed.progress.lag, observed.rate, _TOLD_LOOKS * self._until_next(key))
+        return observed
+
+    def _until_next(self, key: Key) -> float:
+        """Seconds until the next look."""
         # Each time that is spent on what hangs is taken from the others.
         return max(self._settings.look_seconds(len(self._store)), self._memory.patience(key))
+
+    def _set_replicas(self, stored: Object, replicas: int) -> None:
+        """Go on with as many workers as there are: autoscaling was switched off."""
+        self._store.put_pipeline(self._cluster.set_replicas(stored, replicas))
 
     def _plan(self, key: Key, observed: Observed) -> Plan:
         """What is to be done. The objects are not built again where nothing has changed since they were right."""
         versions = {kind: found["metadata"]["resourceVersion"] for kind, found in observed.objects.items()}
         checksum = secrets_checksum(observed)
-        state = (observed.pipeline.metadata.generation, checksum, versions)
+        partitions = scaling.cap(observed)
+        stopped, served = observed.stopped, observed.provider_served
+        state = (observed.pipeline.metadata.generation, checksum, partitions, stopped, served, versions)
         if self._memory.settled(key) == state:
             return decide(observed, ())
-        plan = decide(observed, desired_state(observed.pipeline, self._settings, checksum))
+        live, placed = observed.objects.get(scaling.DEPLOYMENT), placement.placed(observed.pods, observed.now)
+        built = desired_state(
+            observed.pipeline, self._settings, checksum, partitions, live=live, placed=placed, stopped=stopped
+        )
+        plan = decide(observed, built)
         if not plan.apply:
             self._memory.settle(key, state)
         return plan
@@ -131,7 +168,7 @@ class Reconciler:
         topic_problem, created = self._change_topics(key, observed, plan)
         if created:
             return observed, True
-        rejected = self._change_objects(key, observed, plan)
+        rejected = self._refused(key, lambda: self._write_objects(observed, plan)) or observed.rejected
         # As they are now, or a status would call ready what was changed a moment ago.
         objects, pods = self._store.owned(key)
         observed = replace(observed, objects=objects, pods=pods)
@@ -155,10 +192,10 @@ class Reconciler:
         # Only for new topics: what brokers alter to something else than was asked for would be looked at without end.
         return problem, bool(created) and problem is None
 
-    def _change_objects(self, key: Key, observed: Observed, plan: Plan) -> Problem | None:
-        """Do what is planned in the cluster. Returns what was refused, where a status is to tell."""
+    def _refused(self, key: Key, write: Callable[[], None]) -> Problem | None:
+        """Write something in the cluster. Returns what was refused, where a status is to tell."""
         try:
-            self._write_objects(observed, plan)
+            write()
         except (DynamicApiError, HTTPError) as error:
             problem = refusals.problem(error, self._memory.broken(key, now=refusals.is_broken(error)))
             if problem is None:
@@ -168,14 +205,17 @@ class Reconciler:
         return None
 
     def _write_objects(self, observed: Observed, plan: Plan) -> None:
-        live = observed.objects.get("Deployment")
+        live = observed.objects.get(scaling.DEPLOYMENT)
         if plan.release_replicas and live is not None:
             self._cluster.release_replicas(live)
         # Down comes first: who may no longer run, be it by a conflict, doesn't go on because something is refused, and
         # doesn't read what is meant for later.
-        down = live is not None and plan.scale is not None and plan.scale < live["spec"].get("replicas", 1)
+        down = live is not None and plan.scale is not None and plan.scale < scaling.running(live)
         if down:
             self._scale(observed, plan)
+        for kind, found in plan.delete:
+            self._cluster.delete(found, kind)
+            self._store.drop(kind, found)
         for built in plan.apply:
             self._store.put(built["kind"], self._cluster.apply(built))
         if not down:

@@ -13,6 +13,8 @@ FIGURES_SECONDS = 10.0
 # Where there are more pipelines than fit, each is looked at less often, up to the resync.
 _LOOKS_PER_SECOND = 50
 
+LagProvider = Literal["none", "keda", "external"]
+
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -35,6 +37,12 @@ class OperatorSettings(BaseModel):
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
     log_format: Literal["console", "json"] = "console"
+    lag_provider: LagProvider = Field(default="none", description="who tells autoscalers the lag")
+    lag_metric: str = Field(
+        default="embedding_pipeline_lag", min_length=1, description="the metric by which an adapter serves the lag"
+    )
+    lag_namespace_label: str = Field(default="namespace", min_length=1, description="its label with the namespace")
+    lag_name_label: str = Field(default="name", min_length=1, description="its label with the pipeline's name")
     http_port: int = Field(default=8080, ge=1, le=65535, description="probes and metrics")
 
     def look_seconds(self, pipelines: int) -> float:

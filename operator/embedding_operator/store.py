@@ -5,10 +5,13 @@ from collections import defaultdict
 
 from embedding_operator import names
 from embedding_operator.observed import Object
+from embedding_operator.providers import AUTOSCALER, KEDAS_AUTOSCALER, SCALED_OBJECT
 
 # Namespace and name of a pipeline.
 Key = tuple[str, str]
 _LONGEST_MEMORY = 1000
+# Of which nothing is news but their conditions.
+_AUTOSCALERS = (AUTOSCALER, KEDAS_AUTOSCALER, SCALED_OBJECT)
 
 
 class Store:
@@ -62,26 +65,24 @@ class Store:
         return len(self._pipelines)
 
     def put(self, kind: str, found: Object) -> Key | None:
-        """Remember an object of a pipeline; returns whose it is."""
+        """Remember an object of a pipeline; returns whose it is, unless it says no more than before."""
         key = _owner(kind, found)
         if key is None:
             return None
-        slim(found)
-        if kind == "Pod":
-            # What was asked for is the Deployment's; a pod is watched for what became of it.
-            found.pop("spec", None)
-        place = (kind, found["metadata"]["name"])
+        slim(kind, found)
+        place = _place(kind, found)
         with self._lock:
-            if not self._is_old(found, self._owned.get(key, {}).get(place)):
+            known = self._owned.get(key, {}).get(place)
+            if not self._is_old(found, known):
                 self._owned[key][place] = found
-        return key
+        return None if place[0] in _AUTOSCALERS and known is not None and _content(found) == _content(known) else key
 
     def drop(self, kind: str, found: Object) -> Key | None:
         """Forget an object of a pipeline; returns whose it was."""
         key = _owner(kind, found)
         if key is None:
             return None
-        place = (kind, found["metadata"]["name"])
+        place = _place(kind, found)
         with self._lock:
             if kind != "Pod":
                 self._remember_gone(found)
@@ -112,8 +113,12 @@ class Store:
         return known is not None and _is_same(found, known) and version < _version(known)
 
 
-def slim(found: Object) -> None:
-    """Take away who set which field, but for the replicas of our own applies: it is half of an object's size."""
+def slim(kind: str, found: Object) -> None:
+    """Take away what nothing is decided by, and which is most of an object's size.
+
+    Who set which field, but for the replicas of our own applies; of a pod what was asked for, which is the
+    Deployment's; of an autoscaler its figures, which change four times a minute.
+    """
     kept = [
         {**entry, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
         for entry in found["metadata"].pop("managedFields", ())
@@ -121,6 +126,21 @@ def slim(found: Object) -> None:
     ]
     if kept:
         found["metadata"]["managedFields"] = kept
+    if kind == "Pod":
+        found.pop("spec", None)
+    if kind in _AUTOSCALERS and "status" in found:
+        found["status"] = {"conditions": found["status"].get("conditions", [])}
+
+
+def _place(kind: str, found: Object) -> tuple[str, str]:
+    name = found["metadata"]["name"]
+    return (KEDAS_AUTOSCALER if kind == AUTOSCALER and names.is_kedas(name) else kind, name)
+
+
+def _content(found: Object) -> Object:
+    """An object without its version."""
+    metadata = {name: value for name, value in found["metadata"].items() if name != "resourceVersion"}
+    return found | {"metadata": metadata}
 
 
 def _owner(kind: str, found: Object) -> Key | None:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from embedding_operator import names
-from embedding_operator.observed import Object, Problem
+from embedding_operator import names, placement
+from embedding_operator.observed import Object, Problem, condition
+from embedding_operator.placement import ends
 from embedding_operator.reasons import Reason
 from embedding_service.contract.reasons import TerminationReason, parse_termination
 
@@ -28,22 +29,25 @@ MODEL_REASONS = frozenset(
     }
 )
 
+# Reasons of workers that aren't there, and so take nothing from the others.
+NO_ROOM = frozenset({Reason.UNSCHEDULABLE, Reason.PODS_FORBIDDEN})
+
 
 def problem(deployment: Object | None, pods: Iterable[Object], now: datetime) -> Problem | None:
     """What is in the way of the workers, the newest pod's trouble first; ``None`` where they merely need time."""
+    found = tuple(pods)
     # One that is about to be replaced would be blamed for what is mended already.
     mine = (None, None if deployment is None else _template(deployment["spec"]["template"]))
-    waiting = [pod for pod in pods if not _ends(pod) and not is_ready(pod) and _template(pod) in mine]
+    waiting = [pod for pod in found if not ends(pod) and not is_ready(pod) and _template(pod) in mine]
     newest_first = sorted(waiting, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
-    found = [told for pod in newest_first if (told := _pod_problem(pod, now)) is not None]
+    troubles = (told for pod in newest_first if (told := _pod_problem(pod, now)) is not None)
     # Why a worker ended says more than why another one waits.
-    found.sort(key=lambda told: told.reason == Reason.UNSCHEDULABLE)
-    return found[0] if found else _forbidden(deployment)
+    return next(troubles, None) or placement.problem(deployment, found, newest_first, now) or _forbidden(deployment)
 
 
 def is_ready(pod: Object) -> bool:
     """Whether a pod takes part: its model is loaded and it has joined the group."""
-    return _condition(pod, "Ready").get("status") == "True" and not _ends(pod)
+    return condition(pod, "Ready").get("status") == "True" and not ends(pod)
 
 
 def configured(deployment: Object | None, pods: Iterable[Object]) -> tuple[Object, ...]:
@@ -65,23 +69,9 @@ def _annotation(thing: Object, name: str) -> str | None:
     return found
 
 
-def _ends(pod: Object) -> bool:
-    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _condition(thing: Object, kind: str) -> Object:
-    conditions = thing.get("status", {}).get("conditions") or []
-    return next((found for found in conditions if found["type"] == kind), {})
-
-
 def _pod_problem(pod: Object, now: datetime) -> Problem | None:
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        message = f"no node takes a worker: {scheduled.get('message', '')}"
-        advice = "free or add a node, or change spec.worker (resources, gpu, nodeSelector, tolerations)"
-        return Problem(Reason.UNSCHEDULABLE, f"{message.rstrip('. ')}; {advice}")
     statuses = pod.get("status", {}).get("containerStatuses") or []
-    ours = next((status for status in statuses if status["name"] == "worker"), None)
+    ours = next((status for status in statuses if status["name"] == names.CONTAINER), None)
     return None if ours is None else _container_problem(pod, ours, now)
 
 
@@ -116,7 +106,7 @@ def _last_end(pod: Object, status: Object, now: datetime) -> Object | None:
 def _was_ready(pod: Object, status: Object) -> bool:
     """Whether the container that runs was ready before it wasn't."""
     started = status.get("state", {}).get("running", {}).get("startedAt")
-    unready = _condition(pod, "Ready").get("lastTransitionTime")
+    unready = condition(pod, "Ready").get("lastTransitionTime")
     if not started or not unready:
         return False
     return datetime.fromisoformat(unready) - datetime.fromisoformat(started) > _NOTICED
@@ -173,7 +163,7 @@ def _in_words_of_the_resource(message: str) -> str:
 
 
 def _forbidden(deployment: Object | None) -> Problem | None:
-    failure = _condition(deployment or {}, "ReplicaFailure")
+    failure = condition(deployment, "ReplicaFailure")
     if deployment is None or failure.get("status") != "True":
         return None
     # It stays until the workers of the former template are gone, too.

@@ -19,6 +19,9 @@ from operator_objects import desired, pipeline, stored
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Edit = Callable[[Object], None]
 
+# It has one object of each kind, but for KEDA's.
+AUTOSCALED = pipeline(autoscaling={"metric": "CPU", "maxReplicas": 3})
+
 
 def worker(live: Object) -> Any:
     return live["spec"]["template"]["spec"]["containers"][0]
@@ -36,9 +39,11 @@ def edited(kind: str, edit: Edit, **spec: Any) -> bool:
     return differs(built, live)
 
 
-@pytest.mark.parametrize("kind", ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"])
+@pytest.mark.parametrize(
+    "kind", ["ConfigMap", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Deployment"]
+)
 def test_an_object_that_is_missing_differs(kind: str) -> None:
-    assert differs(desired(pipeline())[kind], None)
+    assert differs(desired(AUTOSCALED)[kind], None)
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
@@ -247,9 +252,9 @@ def test_an_object_of_a_pipeline_that_was_made_again_under_the_same_name_differs
     assert differs(desired(pipeline(metadata={"uid": "after"}))["ConfigMap"], live)
 
 
-@pytest.mark.parametrize("kind", sorted(desired(pipeline())))
+@pytest.mark.parametrize("kind", sorted(desired(AUTOSCALED)))
 def test_an_item_of_a_list_which_has_no_kind_of_its_own_is_compared_like_the_object(kind: str) -> None:
-    built = desired(pipeline())[kind]
+    built = desired(AUTOSCALED)[kind]
     assert not differs(
         built, {part: value for part, value in stored(built).items() if part not in {"apiVersion", "kind"}}
     )
@@ -278,7 +283,7 @@ def with_others(node: Any, added: dict[str, str], name: str = "") -> Any:
     return added | {key: with_others(value, added, key) for key, value in node.items()}
 
 
-BUILT = desired(pipeline(), "c0ffee")
+BUILT = desired(AUTOSCALED, "c0ffee")
 
 
 @given(kind=st.sampled_from(sorted(BUILT)), added=OTHERS)
@@ -293,14 +298,20 @@ def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found or ([path] if path else [])
 
 
-LEAVES = [path for path in leaves(BUILT["Deployment"]) if path not in {("apiVersion",), ("kind",)}]
+LEAVES = [
+    (kind, *path)
+    for kind in ("Deployment", "HorizontalPodAutoscaler")
+    for path in leaves(BUILT[kind])
+    if path not in {("apiVersion",), ("kind",)}
+]
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: ".".join(map(str, path)).replace("/", "-"))
 def test_found_is_another_value_of(path: tuple[Any, ...]) -> None:
-    live = stored(BUILT["Deployment"])
+    kind, *keys, last = path
+    live = stored(BUILT[kind])
     parent: Any = live
-    for key in path[:-1]:
+    for key in keys:
         parent = parent[key]
-    parent[path[-1]] = "7" if isinstance(parent[path[-1]], str) else 7
-    assert differs(BUILT["Deployment"], live)
+    parent[last] = "7" if isinstance(parent[last], str) else 7
+    assert differs(BUILT[kind], live)

@@ -1,6 +1,7 @@
 """What is said of a pipeline: each condition with its reason, and a message that says what to do."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,18 @@ from embedding_operator.reasons import Reason
 from embedding_service.contract.broker_trouble import TroubleReason
 from embedding_service.contract.reasons import TerminationReason
 from embedding_service.contract.stats import ModelStats
-from operator_objects import container, kafka, observed, pipeline, planned, pod, rolled_out, topic
+from operator_objects import (
+    autoscaler,
+    container,
+    kafka,
+    observed,
+    pipeline,
+    planned,
+    pod,
+    rolled_out,
+    scaled_object,
+    topic,
+)
 
 CONFLICT = Problem(Reason.CONFLICT, "output topic 'out' belongs to pipeline search/b; name another")
 MISSING = Problem(Reason.SECRET_MISSING, "there is no Secret 's' in namespace 'search'; create it")
@@ -43,6 +55,25 @@ def two(**others: Any) -> Observed:
     return observed(pipeline(replicas=2), **others)
 
 
+def scaled(*told: tuple[str, str, str, str], count: int = 1, most: int = 3, **others: Any) -> Observed:
+    """Of an autoscaled pipeline with so many workers, of whose autoscaler Kubernetes says this."""
+    of = pipeline(autoscaling={"metric": "CPU", "maxReplicas": most}, paused=others.pop("paused", False))
+    objects = {"Deployment": rolled_out(of, count), "HorizontalPodAutoscaler": autoscaler(of, *told)}
+    return observed(of, **({"objects": dict(observed(of).objects) | objects} | others))
+
+
+def by_lag(*told: tuple[str, str, str, str], count: int = 1, least: int = 1, **others: Any) -> Observed:
+    """Of a pipeline that is autoscaled by its lag, of whose autoscaler Kubernetes says this; KEDA's, where it is so."""
+    of = pipeline(autoscaling={"metric": "Lag", "minReplicas": least, "maxReplicas": 3})
+    given = {"lag_provider": "external", "keda": ()} | others
+    keda: tuple[tuple[str, str, str, str], ...] = given.pop("keda")
+    objects = {"Deployment": rolled_out(of, count), "HorizontalPodAutoscaler": autoscaler(of, *told)}
+    if given["lag_provider"] == "keda":
+        objects["KEDAAutoscaler"] = objects.pop("HorizontalPodAutoscaler")
+        objects["ScaledObject"] = scaled_object(of, *keda)
+    return observed(of, **({"objects": dict(observed(of).objects) | objects} | given))
+
+
 UNMANAGED = pipeline(topics={"manage": False})
 IMAGE = container(state={"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}})
 NO_NODE: Object = {
@@ -54,6 +85,16 @@ NO_POD: Object = {
     "updatedReplicas": 0,
     "conditions": [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}],
 }
+ABLE = ("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size")
+SEES = ("ScalingActive", "True", "ValidMetricFound", "calculated a replica count from cpu")
+BLIND = ("ScalingActive", "False", "FailedGetContainerResourceMetric", "the HPA was unable to: no metrics returned")
+AMBIGUOUS = ("ScalingActive", "False", "AmbiguousSelector", "pods are controlled by multiple HPAs")
+DISABLED = ("ScalingActive", "False", "ScalingDisabled", "the replica count of the target is zero")
+UNABLE = ("AbleToScale", "False", "FailedUpdateScale", "deployments/scale is forbidden")
+NO_LAG = ("ScalingActive", "False", "FailedGetExternalMetric", "unable to get external metric: none returned")
+KEDA_READY = (("Ready", "True", "ScaledObjectReady", "ScaledObject is ready for scaling"),)
+KEDA_BLIND = (("Ready", "False", "TriggerError", "Triggers defined in ScaledObject are not working correctly"),)
+LIMITED = ("ScalingLimited", "True", "TooManyReplicas", "the desired count is more than the maximum")
 
 # What was found → the condition, its status, reason, and what its message holds.
 SAID: dict[str, tuple[Observed, str, str, str, str]] = {
@@ -120,7 +161,12 @@ SAID: dict[str, tuple[Observed, str, str, str, str]] = {
     ),
     "no node has a GPU": (
         observed(pods=(pod(**NO_NODE),)),
-        *("WorkersReady", "False", Reason.UNSCHEDULABLE, "no node takes a worker: no GPU; free or add a node"),
+        *(
+            "WorkersReady",
+            "False",
+            Reason.UNSCHEDULABLE,
+            "1 of 1 workers can't be scheduled: no GPU; free or add a node",
+        ),
     ),
     "the image can't be pulled": (
         observed(pods=(pod(**IMAGE),)),
@@ -205,6 +251,135 @@ SAID: dict[str, tuple[Observed, str, str, str, str]] = {
         observed(conflict=CONFLICT),
         *("CaughtUp", "Unknown", Reason.CONFLICT, CONFLICT.message),
     ),
+    "the number of workers follows their load": (
+        scaled(ABLE, SEES),
+        *("ScalingActive", "True", Reason.METRIC_SERVED, "the number of workers follows their CPU, between 1 and 3"),
+    ),
+    "the load asks for more workers than are allowed": (
+        scaled(ABLE, SEES, LIMITED, count=3),
+        *("ScalingActive", "True", Reason.METRIC_SERVED, "between 1 and 3; their load asks for more"),
+    ),
+    "more workers are allowed than there are partitions": (
+        scaled(ABLE, SEES, most=20),
+        *("ScalingActive", "True", Reason.METRIC_SERVED),
+        (
+            "between 1 and 3; spec.autoscaling.maxReplicas is 20 and counts as 3, the partitions of input topic 'in': more "
+            "workers would be idle"
+        ),
+    ),
+    "nobody serves metrics": (
+        scaled(ABLE, BLIND, provider_served=False),
+        *("ScalingActive", "False", Reason.METRICS_SERVER_MISSING),
+        "stays as it is: nobody in this cluster tells the CPU of pods; install metrics-server",
+    ),
+    "nobody serves metrics, and there are few partitions": (
+        scaled(ABLE, BLIND, most=20, provider_served=False),
+        *("ScalingActive", "False", Reason.METRICS_SERVER_MISSING, "maxReplicas is 20 and counts as 3"),
+    ),
+    "the workers' CPU isn't known yet": (
+        scaled(ABLE, BLIND),
+        *("ScalingActive", "False", Reason.METRIC_NOT_SERVED),
+        "stays as it is until their CPU is known: the HPA was unable to: no metrics returned",
+    ),
+    "two autoscalers have the same workers": (
+        scaled(ABLE, AMBIGUOUS),
+        *("ScalingActive", "False", Reason.SCALING_FAILED, "stays as it is: pods are controlled by multiple HPAs"),
+    ),
+    "the autoscaler may not change the number": (
+        scaled(UNABLE, SEES),
+        *("ScalingActive", "False", Reason.SCALING_FAILED, "can't be changed: deployments/scale is forbidden"),
+    ),
+    "the autoscaler was just made": (
+        scaled(),
+        *("ScalingActive", "Unknown", Reason.PROGRESSING, "has not looked at the HorizontalPodAutoscaler yet"),
+    ),
+    "the autoscaler has not seen yet that there are workers again": (
+        scaled(ABLE, DISABLED),
+        *("ScalingActive", "Unknown", Reason.PROGRESSING, "has not looked at the HorizontalPodAutoscaler yet"),
+    ),
+    "there is no worker that could be scaled": (
+        scaled(ABLE, DISABLED, count=0, kafka=UNREACHABLE),
+        *(
+            "ScalingActive",
+            "Unknown",
+            Reason.NO_WORKERS,
+            "no worker runs, and an autoscaler doesn't start the first one",
+        ),
+    ),
+    "nobody is chosen to tell the lag": (
+        by_lag(lag_provider="none"),
+        *("ScalingActive", "False", Reason.LAG_PROVIDER_MISSING),
+        "stays as it is: the operator isn't told who knows the lag; set autoscaling.lagProvider",
+    ),
+    "an adapter tells the lag": (
+        by_lag(ABLE, SEES),
+        *("ScalingActive", "True", Reason.METRIC_SERVED, "the number of workers follows their lag, between 1 and 3"),
+    ),
+    "an adapter is to tell the lag, and none worker at least was asked for": (
+        by_lag(ABLE, SEES, least=0),
+        *("ScalingActive", "True", Reason.METRIC_SERVED),
+        "between 1 and 3; spec.autoscaling.minReplicas is 0 and counts as 1: only KEDA starts the first worker",
+    ),
+    "an adapter doesn't know the lag": (
+        by_lag(ABLE, NO_LAG),
+        *("ScalingActive", "False", Reason.METRIC_NOT_SERVED),
+        "until their lag is known: FailedGetExternalMetric: unable to get external metric",
+    ),
+    "there is no adapter": (
+        by_lag(ABLE, NO_LAG, provider_served=False),
+        *("ScalingActive", "False", Reason.METRIC_NOT_SERVED),
+        "until their lag is known (nobody in this cluster serves external metrics: install an adapter)",
+    ),
+    "there is no KEDA": (
+        by_lag(lag_provider="keda", provider_served=False),
+        *("ScalingActive", "False", Reason.KEDA_MISSING),
+        "stays as it is: there is no KEDA in this cluster; install KEDA, or set autoscaling.lagProvider",
+    ),
+    "KEDA has just been told": (
+        by_lag(lag_provider="keda"),
+        *("ScalingActive", "Unknown", Reason.PROGRESSING, "KEDA has not looked at the ScaledObject yet"),
+    ),
+    "KEDA can't ask the brokers": (
+        by_lag(lag_provider="keda", keda=KEDA_BLIND),
+        *("ScalingActive", "False", Reason.METRIC_NOT_SERVED),
+        "stays as it is until KEDA knows their lag: Triggers defined in ScaledObject are not working correctly",
+    ),
+    "KEDA has no worker to scale": (
+        by_lag(DISABLED, count=0, least=0, lag_provider="keda", keda=KEDA_READY),
+        *("ScalingActive", "True", Reason.METRIC_SERVED, "the number of workers follows their lag, between 0 and 3"),
+    ),
+    "KEDA scales workers": (
+        by_lag(ABLE, SEES, lag_provider="keda", keda=KEDA_READY),
+        *("ScalingActive", "True", Reason.METRIC_SERVED, "the number of workers follows their lag, between 1 and 3"),
+    ),
+    "KEDA's adapter is away": (
+        by_lag(ABLE, NO_LAG, lag_provider="keda", keda=KEDA_READY),
+        *("ScalingActive", "False", Reason.METRIC_NOT_SERVED, "until their lag is known: FailedGetExternalMetric"),
+    ),
+    "no record waits, and KEDA has taken the last worker": (
+        by_lag(DISABLED, count=0, least=0, lag_provider="keda", keda=KEDA_READY),
+        *("WorkersReady", "True", Reason.SCALED_TO_ZERO, "no worker runs; KEDA starts one when one comes"),
+    ),
+    "KEDA is gone, and no worker runs": (
+        by_lag(count=0, least=0, lag_provider="keda", provider_served=False),
+        *("WorkersReady", "False", Reason.KEDA_MISSING, "no worker runs, and nobody starts one: "),
+    ),
+    "an autoscaled pipeline is paused": (
+        scaled(ABLE, DISABLED, count=0, paused=True),
+        *("ScalingActive", "False", Reason.PAUSED, "spec.paused is true: no worker is to run; topics and offsets stay"),
+    ),
+    "an autoscaled pipeline is in a conflict": (
+        scaled(ABLE, DISABLED, count=0, conflict=CONFLICT),
+        *("ScalingActive", "False", Reason.CONFLICT, CONFLICT.message),
+    ),
+    "an autoscaler has the workers that it asked for": (
+        scaled(ABLE, SEES, count=3),
+        *("WorkersReady", "True", Reason.WORKERS_READY, "3 workers are ready"),
+    ),
+    "an autoscaled pipeline has no Deployment yet": (
+        scaled(objects={}, pods=()),
+        *("WorkersReady", "False", Reason.PROGRESSING, "the workers' Deployment is yet to be created"),
+    ),
 }
 
 
@@ -222,7 +397,8 @@ def test_each_reason_of_the_operator_is_in_the_table_but_that_of_a_pipeline_that
 @pytest.mark.parametrize("found", [found for found, *_ in SAID.values()], ids=SAID.keys())
 def test_the_same_conditions_are_told_in_the_same_order_where(found: Observed) -> None:
     types = [condition.type for condition in conditions(found, planned(found))]
-    assert types == ["Ready", "TopicsReady", "WorkersReady", "ModelReady", "CaughtUp"]
+    autoscaled = ["ScalingActive"] if found.pipeline.spec.autoscaling is not None else []
+    assert types == ["Ready", "TopicsReady", "WorkersReady", "ModelReady", "CaughtUp", *autoscaled]
 
 
 @pytest.mark.parametrize("found", [found for found, *_ in SAID.values()], ids=SAID.keys())
@@ -341,3 +517,103 @@ def test_a_pipeline_that_can_not_be_read_says_what_is_wrong_with_it() -> None:
 
 def test_without_topics_of_its_own_nothing_breaks() -> None:
     assert told(observed(kafka=Kafka("cluster", {})))["TopicsReady"].reason == Reason.CREATING_TOPICS
+
+
+def test_an_autoscaler_that_is_blind_does_not_make_a_pipeline_unready() -> None:
+    found = told(scaled(ABLE, BLIND, provider_served=False))
+    assert (found["Ready"].status, found["ScalingActive"].status) == ("True", "False")
+
+
+def growing(available: int, **counts: Any) -> Observed:
+    """Of a pipeline of at least two workers, of which an autoscaler wants four."""
+    of = pipeline(autoscaling={"metric": "CPU", "minReplicas": 2, "maxReplicas": 4})
+    live = rolled_out(of, 4)
+    live["status"] |= {"availableReplicas": available} | counts
+    return observed(of, objects=dict(observed(of).objects) | {"Deployment": live})
+
+
+@pytest.mark.parametrize(("available", "status"), [(1, "False"), (2, "True"), (3, "True"), (4, "True")])
+def test_workers_that_an_autoscaler_has_just_added_are_not_waited_for(available: int, status: str) -> None:
+    found = told(growing(available))["WorkersReady"]
+    assert found.status == status
+    if status == "True":
+        assert found.message == f"{available} workers are ready"
+
+
+# Workers that there are, and how many of them are of the current configuration, where an autoscaler wants four → what
+# isn't well.
+STEPS: dict[str, tuple[int, int, str | None]] = {
+    "that are yet to be made": (3, 3, None),
+    "of which some are yet to go": (5, 5, None),
+    "while the first ones are replaced": (2, 1, "1 of 2 workers are of the current configuration"),
+    "while none but former ones are there": (3, 0, "0 of 3 workers are of the current configuration"),
+    "while former ones are yet to go": (5, 4, "1 of the former workers are still there"),
+    "while there are fewer than the fewest": (1, 1, "1 of 2 workers are of the current configuration"),
+}
+
+
+@pytest.mark.parametrize(("there", "updated", "message"), STEPS.values(), ids=STEPS.keys())
+def test_an_autoscaler_asks_for_workers(there: int, updated: int, message: str | None) -> None:
+    found = told(growing(min(there, 4), replicas=there, updatedReplicas=updated))["WorkersReady"]
+    assert (found.status, found.message) == (("True", found.message) if message is None else ("False", message))
+
+
+FULL: dict[str, Any] = {"pods": (pod(created="2026-01-02T03:30:00Z", **NO_NODE),)}
+FAILS: dict[str, Any] = {"pods": (pod(**CRASHED),)}
+QUOTA: dict[str, Any] = {"conditions": NO_POD["conditions"]}
+
+# Workers that there are of the four that an autoscaler wants, those of the current configuration, those that are
+# ready, and what is in the way of the others → what that makes the workers.
+SURPLUS: dict[str, tuple[tuple[int, int, int], dict[str, Any], dict[str, Any], str, str]] = {
+    "no node takes some of the surplus": ((4, 4, 3), FULL, {}, "True", Reason.WORKERS_READY),
+    "the namespace's quota is used up by the fewest": ((2, 2, 2), {}, QUOTA, "True", Reason.WORKERS_READY),
+    "no node takes one of the fewest": ((4, 4, 1), FULL, {}, "False", Reason.UNSCHEDULABLE),
+    "the quota is less than the fewest": ((1, 1, 1), {}, QUOTA, "False", Reason.PODS_FORBIDDEN),
+    "no node takes the next ones of an update": ((4, 1, 3), FULL, {}, "False", Reason.UNSCHEDULABLE),
+    "the quota stops an update": ((4, 1, 4), {}, QUOTA, "False", Reason.PODS_FORBIDDEN),
+    "the number has just been changed again": ((4, 4, 3), FULL, {"observedGeneration": 0}, "False", "Progressing"),
+    "one of the surplus crashes": ((4, 4, 3), FAILS, {}, "False", Reason.CRASH_LOOP),
+}
+
+
+@pytest.mark.parametrize(("counts", "others", "more", "status", "reason"), SURPLUS.values(), ids=SURPLUS.keys())
+def test_what_is_in_the_way_of_workers_beyond_the_fewest_is_merely_told_where_there_is_no_room(
+    counts: tuple[int, int, int], others: dict[str, Any], more: Object, status: str, reason: str
+) -> None:
+    there, updated, available = counts
+    found = replace(growing(available, replicas=there, updatedReplicas=updated, **more), **others)
+    workers_ready, ready = (told(found)[kind] for kind in ("WorkersReady", "Ready"))
+    assert (workers_ready.status, workers_ready.reason, ready.status) == (status, reason, status)
+
+
+@pytest.mark.parametrize(
+    ("available", "others", "more", "message"),
+    [
+        (3, FULL, {}, "3 workers are ready; 1 of 4 workers can't be scheduled: no GPU; free or add a node"),
+        (2, {}, {"replicas": 2, "updatedReplicas": 2} | QUOTA, "2 workers are ready; pods can't be created: exceeded"),
+    ],
+    ids=["nodes", "the quota"],
+)
+def test_a_ready_pipeline_says_that_there_is_no_room_for_more_by(
+    available: int, others: dict[str, Any], more: Object, message: str
+) -> None:
+    assert told(replace(growing(available, **more), **others))["WorkersReady"].message.startswith(message)
+
+
+def test_a_pipeline_that_keda_wakes_stays_ready() -> None:
+    found = by_lag(ABLE, SEES, least=0, lag_provider="keda", keda=KEDA_READY)
+    found.objects["Deployment"]["status"]["availableReplicas"] = 0
+    workers = told(found)["WorkersReady"]
+    assert (workers.status, workers.message) == ("True", "KEDA has started a worker, which isn't ready yet")
+    assert told(replace(found, **FULL))["WorkersReady"].reason == Reason.UNSCHEDULABLE
+
+
+def test_of_an_autoscaled_pipeline_all_workers_are_of_the_current_configuration_before_it_is_ready() -> None:
+    found = told(growing(4, updatedReplicas=3))["WorkersReady"]
+    assert (found.status, found.message) == ("False", "3 of 4 workers are of the current configuration")
+
+
+def test_replicas_that_are_ignored_are_not_held_against_the_partitions() -> None:
+    of = pipeline(replicas=9, autoscaling={"metric": "CPU", "maxReplicas": 3})
+    found = observed(of, objects=dict(observed(of).objects) | {"Deployment": rolled_out(of, 1)})
+    assert told(found)["TopicsReady"].status == "True"

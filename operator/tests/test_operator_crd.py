@@ -67,6 +67,9 @@ def from_models(node: Node, definitions: Node) -> Node:
             section = part(definitions[reference.rpartition("/")[2]])
             # Whole in the models, and {} in the file, whose fields have defaults of their own.
             return section | ({"default": {}} if "default" in node else {})
+        case {"const": only, **rest}:
+            # An enum of one value.
+            return part({"enum": [only], **rest})
         case {"anyOf": [choice, {"type": "null"}], "default": None}:
             # None is how a model says unset, which in the file is no value at all.
             return part(choice)

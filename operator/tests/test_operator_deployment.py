@@ -205,6 +205,8 @@ def test_workers_are_replaced_one_at_a_time_by_one_that_is_ready_before() -> Non
 
 def test_with_gpus_a_worker_goes_before_its_successor_comes_which_would_wait_for_its_gpu() -> None:
     assert strategy(worker={"gpu": {}}) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert strategy(worker={"resources": {"limits": {"amd.com/gpu": 1}}}) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert strategy(worker={"resources": {"limits": {"memory": "8Gi"}}}) == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_gpus_are_limits_beside_those_that_are_asked_for() -> None:

@@ -1,7 +1,6 @@
 """The documentation of the status says what there is: every reason, condition, column and figure, and no other."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -12,24 +11,10 @@ from embedding_service.contract.broker_trouble import TroubleReason
 from embedding_service.contract.reasons import TerminationReason
 from operator_objects import SETTINGS, observed, pipeline, planned
 from operator_scene import Scene
+from status_page import rows, section
 
-PAGE = (Path(__file__).parents[2] / "docs" / "status.md").read_text(encoding="utf-8")
-CONDITIONS = {condition.type for condition in conditions(observed(), planned(observed()))}
-
-
-def section(heading: str) -> str:
-    """The text below a heading of the second level."""
-    return PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The rows of its tables, without those of headings."""
-    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
-    return [
-        [cell.strip() for cell in line]
-        for line in lines
-        if line[0].strip() not in {"reason", "condition", "column", "field"}
-    ]
+AUTOSCALED = observed(pipeline(autoscaling={"metric": "CPU", "maxReplicas": 3}))
+CONDITIONS = {condition.type for condition in conditions(AUTOSCALED, planned(AUTOSCALED))}
 
 
 def test_every_reason_stands_in_the_page_once_and_no_other() -> None:

@@ -233,6 +233,18 @@ def test_the_quickstart_embeds_docstrings_and_finds_what_an_engineer_would(local
     assert nearest[1] in {"list.sort", "sorted"}
 
 
+def test_a_manifest_for_gpus_runs_on_a_machine_without_one_and_says_so(
+    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A machine with a GPU hides it here.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = manifest(tmp_path / "gpu.yaml", model={"device": "CUDA"}, worker={"gpu": {"count": 2}})
+    run = local(path, "--limit", "3")
+    assert run.wait() == 0, run.errors
+    assert "device: cpu, since this machine has no GPU for the manifest's CUDA\n" in run.errors
+    assert re.search(r"^Model +.* on cpu", run.output, re.MULTILINE)
+
+
 def test_a_slow_pipe_is_embedded_as_it_arrives(local: Any, tmp_path: Path) -> None:
     written = tmp_path / "vectors.jsonl"
 

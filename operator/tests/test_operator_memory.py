@@ -214,9 +214,13 @@ def test_the_configuration_of_topics_is_forgotten_when_they_were_changed(memory:
     assert not memory.configs(KEY)
 
 
+def read_up_to(offset: int, at: float) -> Progress:
+    return Progress("id", 0, (offset,), (0,), at)
+
+
 def rates(memory: Memory, *seen: tuple[int, float] | None) -> list[float | None]:
     """The rate after each look, at which so many records were committed at that second; ``None``: brokers were away."""
-    looks = [None if one is None else Progress(0, one[0], one[1]) for one in seen]
+    looks = [None if one is None else read_up_to(*one) for one in seen]
     return [memory.rate(KEY, look, 10) for look in looks]
 
 
@@ -257,8 +261,8 @@ def test_a_clock_of_ones_own_is_not_needed() -> None:
 
 def test_the_state_in_which_nothing_had_to_be_done_is_remembered(memory: Memory) -> None:
     assert memory.settled(KEY) is None
-    memory.settle(KEY, (1, "c0ffee", {"Deployment": "7"}))
-    assert memory.settled(KEY) == (1, "c0ffee", {"Deployment": "7"})
+    memory.settle(KEY, (1, "c0ffee", 3, False, True, {"Deployment": "7"}))
+    assert memory.settled(KEY) == (1, "c0ffee", 3, False, True, {"Deployment": "7"})
     assert memory.settled(OTHER) is None
 
 
@@ -267,7 +271,7 @@ REMEMBERED: dict[str, Callable[[Memory], object]] = {
     "the model": lambda memory: memory.model(KEY),
     "created topics": lambda memory: memory.created(KEY),
     "configurations": lambda memory: memory.configs(KEY),
-    "the rate": lambda memory: memory.rate(KEY, Progress(0, 2, 20), 10),
+    "the rate": lambda memory: memory.rate(KEY, read_up_to(2, 20), 10),
     "when figures were written": lambda memory: not memory.figures_due(KEY, 10),
     "the claim": lambda memory: memory.holds(KEY),
     "that nothing had to be done": lambda memory: memory.settled(KEY),
@@ -280,9 +284,9 @@ def test_of_a_pipeline_that_is_gone_nothing_is_remembered_not(ask: Callable[[Mem
     memory.remember_model(KEY, "pod", MODEL)
     memory.remember_created(KEY, ["a"])
     memory.configs(KEY)["id"] = (0.0, {})
-    memory.rate(KEY, Progress(0, 1, 0), 10)
+    memory.rate(KEY, read_up_to(1, 0), 10)
     memory.wrote_figures(KEY)
-    memory.settle(KEY, (1, None, {}))
+    memory.settle(KEY, (1, None, None, False, True, {}))
     memory.claim(KEY, replace(claim("a"), held=True))
     memory.forget(KEY)
     assert not ask(memory)

@@ -30,17 +30,21 @@ def applied(plan: Plan) -> list[str]:
 
 
 def test_nothing_is_to_be_done_where_all_is_as_it_should_be() -> None:
-    assert planned(observed()) == Plan(TopicChanges(), release_replicas=False, apply=(), scale=None, gate=Gate.OPEN)
+    nothing = Plan(TopicChanges(), release_replicas=False, delete=(), apply=(), scale=None, gate=Gate.OPEN)
+    assert planned(observed()) == nothing
 
 
 def test_a_new_pipeline_gets_all_of_its_objects_the_configuration_before_the_pods_that_mount_it() -> None:
     assert applied(planned(observed(objects={}))) == ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"]
 
 
-@pytest.mark.parametrize("kind", ["ConfigMap", "Service", "PodDisruptionBudget", "Deployment"])
+@pytest.mark.parametrize(
+    "kind", ["ConfigMap", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "Deployment"]
+)
 def test_only_what_is_missing_is_made_again(kind: str) -> None:
-    objects = {one: live for one, live in observed().objects.items() if one != kind}
-    assert applied(planned(observed(objects=objects))) == [kind]
+    of = pipeline(autoscaling={"metric": "CPU", "maxReplicas": 3})
+    objects = {one: live for one, live in observed(of).objects.items() if one != kind}
+    assert applied(planned(observed(of, objects=objects))) == [kind]
 
 
 def test_a_change_of_the_configuration_rolls_the_workers_and_does_not_touch_the_rest() -> None:

@@ -4,16 +4,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from embedding_operator import kafka_requests
 from embedding_operator.brokers import Brokers, BrokersError, Client, Wanted
-from embedding_operator.kafka_requests import Offsets
-from embedding_operator.observed import Topic
+from embedding_operator.observed import Offsets, Topic
 from embedding_service.contract.kafka import Connection
 from kafka_broker import KafkaBroker
-from kafka_helpers import Record, create_topics, delete_topics, produce
+from kafka_helpers import Record, commit_offsets, create_topics, delete_topics, produce
 from manual_clock import Clock
 from waiting import wait_until
 
@@ -37,10 +36,7 @@ def write(kafka: KafkaBroker, topic: str, count: int) -> None:
 
 
 def commit(kafka: KafkaBroker, wanted: Wanted, *offsets: int) -> None:
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": wanted.group})
-    places = [TopicPartition(wanted.input, number, offset) for number, offset in enumerate(offsets)]
-    consumer.commit(offsets=places, asynchronous=False)
-    consumer.close()
+    commit_offsets(kafka.bootstrap_servers, wanted.group, wanted.input, *offsets)
 
 
 def lag(client: Client, wanted: Wanted) -> int:

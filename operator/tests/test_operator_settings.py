@@ -25,6 +25,10 @@ def test_an_image_for_the_workers_is_all_that_is_needed() -> None:
         resync_seconds=60,
         log_level="INFO",
         log_format="console",
+        lag_provider="none",
+        lag_metric="embedding_pipeline_lag",
+        lag_namespace_label="namespace",
+        lag_name_label="name",
         http_port=8080,
     )
 
@@ -38,6 +42,10 @@ READ: dict[str, tuple[str, str, str, object]] = {
     "a resync": ("RESYNC_SECONDS", "2.5", "resync_seconds", 2.5),
     "a level in small letters": ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
     "a format": ("LOG_FORMAT", "json", "log_format", "json"),
+    "a provider": ("LAG_PROVIDER", "keda", "lag_provider", "keda"),
+    "another metric": ("LAG_METRIC", "lag", "lag_metric", "lag"),
+    "a label with the namespace": ("LAG_NAMESPACE_LABEL", "exported_ns", "lag_namespace_label", "exported_ns"),
+    "a label with the name": ("LAG_NAME_LABEL", "pipeline", "lag_name_label", "pipeline"),
     "a port": ("HTTP_PORT", "9090", "http_port", 9090),
     "an empty variable, which is none": ("LOG_LEVEL", "", "log_level", "INFO"),
 }

@@ -218,3 +218,18 @@ def test_where_nothing_of_that_is_to_be_kept_no_field_is_left() -> None:
     store = Store()
     store.put("ConfigMap", config_map(1, managedFields=[managed(names.FIELD_MANAGER, {"f:data": {}})]))
     assert "managedFields" not in store.owned(KEY)[0]["ConfigMap"]["metadata"]
+
+
+def autoscaler(version: int, utilisation: int, reason: str = "ValidMetricFound") -> Object:
+    """An autoscaler as Kubernetes writes it four times a minute."""
+    built = desired(pipeline(autoscaling={"metric": "CPU", "maxReplicas": 3}))["HorizontalPodAutoscaler"]
+    status = {"currentMetrics": [{"utilisation": utilisation}], "conditions": [{"reason": reason}]}
+    return stored(built, resourceVersion=str(version)) | {"status": status}
+
+
+def test_figures_of_an_autoscaler_are_not_kept_and_are_no_news() -> None:
+    store, kind = Store(), "HorizontalPodAutoscaler"
+    assert store.put(kind, autoscaler(1, 70)) == KEY
+    assert store.put(kind, autoscaler(2, 75)) is None
+    assert (known(store, kind), "currentMetrics" in store.owned(KEY)[0][kind]["status"]) == ("2", False)
+    assert store.put(kind, autoscaler(3, 75, "FailedGetContainerResourceMetric")) == KEY

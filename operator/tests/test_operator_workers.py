@@ -39,7 +39,7 @@ def unready(**since: int) -> Object:
     return {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": ago(**since)}]}
 
 
-ADVICE = "free or add a node, or change spec.worker (resources, gpu, nodeSelector, tolerations)"
+ADVICE = "free or add a node, run fewer workers, or change spec.worker (resources, gpu, nodeSelector, tolerations)"
 CHECK = "check spec.worker.image and spec.worker.imagePullSecrets"
 PARTS = "check spec.worker (image, env, runtimeClassName) and the Secrets that the pipeline names"
 LOG = "read its log with kubectl logs --previous"
@@ -47,11 +47,11 @@ FILE = "/etc/embedding-service/config.yaml"
 
 # What the pod's status says → the reason and the message.
 STATES: dict[str, tuple[Object, str, str]] = {
-    "no node has a GPU": (
-        unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available."),
+    "no node has the memory": (
+        unscheduled("0/3 nodes are available: 3 Insufficient memory. preemption: 0/3 nodes are available."),
         Reason.UNSCHEDULABLE,
         (
-            "no node takes a worker: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are "
+            "1 of 1 workers can't be scheduled: 0/3 nodes are available: 3 Insufficient memory. preemption: 0/3 nodes are "
             f"available; {ADVICE}"
         ),
     ),

@@ -11,11 +11,11 @@ import time
 from collections import deque
 from collections.abc import Collection, Mapping
 
-import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from embedding_service.client_logs import ClientErrors, client_logger
 from embedding_service.commits import Commits
+from embedding_service.connection_watch import Reach
 from embedding_service.contract.headers import Headers, Stage
 from embedding_service.contract.kafka import consumer_config
 from embedding_service.contract.reasons import DeadLetterReason
@@ -31,7 +31,7 @@ from embedding_service.stages import Failure, Heartbeat
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
-_ROOM_SECONDS = 0.02
+_COMMITTING_SECONDS = 0.02
 _LEAVE_SECONDS = 2.0
 _MAX_POLL_MESSAGES = 512
 # Pausing throws away what librdkafka has prefetched, so a short lack of room must not cause it.
@@ -58,7 +58,7 @@ class ConsumerLoop:
         self._deadline: float | None = None
         self._errors = ClientErrors("consumer", logger)
         self.assigned = threading.Event()
-        self.connected = True
+        self.reach = Reach()
         self.heartbeat = Heartbeat()
         self.lag: dict[int, int] = {}
         self._commits = Commits(settings.kafka, offsets, metrics, failure)
@@ -117,7 +117,10 @@ class ConsumerLoop:
         self._full_since = self._full_since or now
         if now - self._full_since > _PAUSE_AFTER_SECONDS:
             self._pause()
-        self._offsets.wait_progress(_ROOM_SECONDS)
+        # A commit makes room, and its answer comes by polling.
+        # Seen first: what is acknowledged between the look at what is due and the wait must end the wait.
+        seen = self._offsets.acknowledgements()
+        self._offsets.wait_progress(seen, _COMMITTING_SECONDS if self._commits.under_way else _POLL_SECONDS)
         message = self._consumer.poll(0)
         if message is not None:
             self._held.append(message)
@@ -177,16 +180,18 @@ class ConsumerLoop:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if topic is None or partition is None or offset is None or partition not in assignments:
             return None
+        timestamp = message.timestamp()[1] / 1000
+        # By position: for each message, and names take twice as long.
         return InputRecord(
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            key=message.key(),
-            value=message.value(),
-            headers=headers,
-            timestamp=message.timestamp()[1] / 1000,
-            received=time.monotonic(),
-            assignment=assignments[partition],
+            topic,
+            partition,
+            offset,
+            message.key(),
+            message.value(),
+            headers,
+            timestamp,
+            time.monotonic(),
+            assignments[partition],
         )
 
     def _event(self, message: Message, error: KafkaError) -> None:
@@ -265,15 +270,16 @@ class ConsumerLoop:
         self._show_lag()
 
     def _on_stats(self, text: str) -> None:
-        """Statistics of librdkafka, every two seconds (its STATISTICS.md)."""
-        stats = orjson.loads(text)
-        brokers = [broker for broker in stats["brokers"].values() if broker["nodeid"] >= 0]
-        self.connected = any(broker["state"] == "UP" for broker in brokers)
+        """Statistics of librdkafka, every two seconds."""
+        stats = self.reach.on_stats(text)
         if stats.get("cgrp", {}).get("join_state") == "steady":
             # A member that was given no partition gets no call of on_assign.
             self.assigned.set()
         topics = stats["topics"].get(self._settings.kafka.input_topic, {"partitions": {}})
-        self._measure_lag({int(name): partition["ls_offset"] for name, partition in topics["partitions"].items()})
+        up = {broker["nodeid"] for broker in stats["brokers"].values() if broker["state"] == "UP"} - {-1}
+        # Of a leader that is away, the client knows the end as it was.
+        known = {name: partition for name, partition in topics["partitions"].items() if partition["leader"] in up}
+        self._measure_lag({int(name): partition["ls_offset"] for name, partition in known.items()})
 
     def _measure_lag(self, ends: dict[int, int]) -> None:
         lag = {}
@@ -291,7 +297,7 @@ class ConsumerLoop:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.connected = False
+            self.reach.connected = False
         self._errors(error)
 
 

@@ -6,6 +6,7 @@ import threading
 from confluent_kafka import Producer
 
 from embedding_service.client_logs import ClientErrors, client_logger
+from embedding_service.connection_watch import ConnectionWatch, Reach
 from embedding_service.consumer import ConsumerLoop
 from embedding_service.contract.kafka import producer_config
 from embedding_service.contract.settings import Settings
@@ -13,6 +14,7 @@ from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
 from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.delivery.output import Target
+from embedding_service.delivery.protocol import Delivery
 from embedding_service.embedding import Preparation
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.inbox import Inbox
@@ -30,6 +32,8 @@ from embedding_service.topics import Partitions, TopicCheck
 
 logger = logging.getLogger(__name__)
 
+_PRODUCER_STATISTICS_MS = 5_000
+
 
 class Pipeline(threading.Thread):
     """Kafka to Kafka with one model. ``stop`` drains; ``failure`` holds what ended it otherwise."""
@@ -42,6 +46,7 @@ class Pipeline(threading.Thread):
         self._stop_requested = threading.Event()
         self._stages: tuple[TokenizeStage, ModelStage, DeliveryStage] | None = None
         self._loop: ConsumerLoop | None = None
+        self._producer_reach = Reach()
         self._offsets = OffsetTracker()
         self.failure = Failure()
 
@@ -72,7 +77,7 @@ class Pipeline(threading.Thread):
     @property
     def connected(self) -> bool:
         """Whether a broker is reached."""
-        return self._loop is not None and self._loop.connected
+        return self._loop is not None and self._loop.reach.connected
 
     @property
     def lag(self) -> dict[int, int]:
@@ -104,14 +109,14 @@ class Pipeline(threading.Thread):
             self.failure,
         )
         model = ModelStage(inbox, outbox, self._model, self._settings.engine, self.metrics, self.failure)
-        config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
-        producer = Producer(config | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
+        producer = self._new_producer(partitions)
         at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)
         self._stages = (tokenizer, model, delivery)
-        for stage in self._stages:
-            stage.start()
+        watch = ConnectionWatch(self._settings.kafka, lambda: self._lost(at_least_once), self.failure)
+        for thread in (*self._stages, watch):
+            thread.start()
         try:
             self._loop.run(self._stop_requested)
         except BaseException as error:
@@ -119,11 +124,27 @@ class Pipeline(threading.Thread):
             self.failure.set(error)
             raise
         finally:
+            watch.close()
             inbox.close()
             tokenizer.join()
             model.join()
             delivery.close()
             delivery.join()
+
+    def _new_producer(self, partitions: Partitions) -> Producer:
+        config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
+        statistics = {"statistics.interval.ms": _PRODUCER_STATISTICS_MS, "stats_cb": self._producer_reach.on_stats}
+        return Producer(config | statistics | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
+
+    def _lost(self, delivery: Delivery) -> str | None:
+        """The client that needs a broker and has none."""
+        # A drain has its own deadline.
+        if self._loop is None or self._stop_requested.is_set():
+            return None
+        if self._loop.reach.is_lost:
+            return "consumer"
+        # Without anything to send it needs none, and may have none.
+        return "producer" if delivery.outstanding() > 0 and self._producer_reach.is_lost else None
 
     def _output_target(self, partitions: Partitions) -> Target:
         return Target(

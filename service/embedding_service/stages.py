@@ -19,7 +19,8 @@ from embedding_service.metrics import Metrics
 from embedding_service.records import Outcome
 
 _IDLE_SECONDS = 0.5
-_ACKNOWLEDGEMENT_SECONDS = 0.005
+# What comes out of the model meanwhile waits as long.
+_ACKNOWLEDGEMENT_SECONDS = 0.02
 # So that neither the model nor the delivery waits for the other.
 OUTBOX_WINDOWS = 2
 
@@ -200,9 +201,10 @@ class DeliveryStage(threading.Thread):
     def _step(self) -> None:
         waiting = self._delivery.outstanding() > 0
         try:
-            outcomes = self._outbox.get(timeout=_ACKNOWLEDGEMENT_SECONDS if waiting else _IDLE_SECONDS)
+            outcomes = self._outbox.get(timeout=0 if waiting else _IDLE_SECONDS)
         except queue.Empty:
-            self._delivery.poll(0)
+            # Nothing is about to follow, so what was handed over needn't linger.
+            self._delivery.flush(_ACKNOWLEDGEMENT_SECONDS)
             return
         started = time.monotonic()
         self._delivery.deliver(outcomes)

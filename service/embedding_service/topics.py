@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
@@ -17,6 +18,7 @@ from embedding_service.access import check_access
 from embedding_service.connection_check import examine
 from embedding_service.contract.broker_trouble import BrokerTrouble, TroubleReason, explain
 from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, common_config
+from embedding_service.contract.patience import Patience
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import KafkaSettings
 from embedding_service.contract.topics import dead_letter_max_bytes
@@ -32,6 +34,9 @@ _REQUEST_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 # A topic that was made a moment ago may not be known to every broker.
 _MISSING_SECONDS = 5.0
+# A client goes on connecting between the looks, which may take longer than one of them; it may also have lost every
+# broker for good, see ``connection_watch``.
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,20 @@ class TopicCheck:
     ``contract``: the only one that the output topic's last vectors may have; ``None`` lets any be there.
     """
 
-    def __init__(self, kafka: KafkaSettings, contract: str | None, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        contract: str | None,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._kafka = kafka
         self._contract = contract
         self._stop = stop
+        self._clock = clock
+        self._patience = Patience(_PATIENCE_SECONDS)
         self._trouble = BrokerTrouble()
-        # What goes wrong is told here, once and in better words.
-        self._admin = AdminClient(common_config(kafka) | {"error_cb": self._trouble, "log_level": 0})
+        self._admin = self._new_client()
         self._reminder = Reminder(logger)
 
     def run(self) -> Partitions | None:
@@ -70,16 +82,20 @@ class TopicCheck:
             try:
                 return self._look()
             except Termination as missing:
-                first_missing = first_missing or time.monotonic()
+                first_missing = first_missing or self._clock()
                 if (
                     missing.reason is not TerminationReason.TOPIC_MISSING
-                    or time.monotonic() - first_missing > _MISSING_SECONDS
+                    or self._clock() - first_missing > _MISSING_SECONDS
                 ):
                     raise
             except KafkaException as error:
                 self._judge(error.args[0])
             self._stop.wait(_RETRY_SECONDS)
         return None
+
+    def _new_client(self) -> AdminClient:
+        # What goes wrong is told here, once and in better words.
+        return AdminClient(common_config(self._kafka) | {"error_cb": self._trouble, "log_level": 0})
 
     def _judge(self, error: KafkaError) -> None:
         """Return where it may be waited out. Raises ``Termination``."""
@@ -93,6 +109,8 @@ class TopicCheck:
         servers = ",".join(self._kafka.bootstrap_servers)
         what = f"not ready: {error.str()}" if trouble is None else f"can't be reached: {trouble.message}"
         self._reminder.tell(f"kafka.bootstrap_servers: '{servers}': {what}; still trying")
+        if self._patience.is_over(self._clock(), so=trouble is not None):
+            self._admin = self._new_client()
 
     def _look(self) -> Partitions:
         inputs = self._partitions("input_topic", self._kafka.input_topic, "READ")

@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
+from contextlib import ExitStack
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from embedding_service.queries import MAX_BODY_BYTES, Refusal, answer, parse
 from embedding_service.query_stage import overload
@@ -13,9 +15,12 @@ from embedding_service.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-# Bounds the memory of bodies, and how long a text waits that shares batches with one of each other request.
+# Bounds the memory of bodies and answers, and how long a text waits that shares batches with one of each other request.
 _MAX_REQUESTS = 64
 _BODY_SECONDS = 30.0
+# For each part of an answer. A client that has died is noticed much later.
+_PART_SECONDS = 30.0
+_PART_BYTES = 256 * 1024
 _LOADING_RETRY_SECONDS = 5
 
 
@@ -31,7 +36,7 @@ class EmbeddingsEndpoint:
         """Vectors, or an error body as OpenAI's."""
         started = time.monotonic()
         try:
-            response = Response(await self._answer(request), media_type="application/json")
+            response = await self._answer(request)
         except Refusal as refusal:
             response = refused(refusal)
         except Exception:
@@ -40,11 +45,12 @@ class EmbeddingsEndpoint:
         self._worker.metrics.query(response.status_code, time.monotonic() - started)
         return response
 
-    async def _answer(self, request: Request) -> bytes:
+    async def _answer(self, request: Request) -> Response:
         if self._requests >= _MAX_REQUESTS:
-            raise overload(f"{self._requests} requests wait already")
+            raise overload(f"{self._requests} requests wait already, or their answers are being read")
         self._requests += 1
-        try:
+        with ExitStack() as place:
+            place.callback(self._leave)
             body = await _read(request)
             model = self._worker.settings.model.name
             # In threads: a megabyte of JSON would hold up the probes.
@@ -53,9 +59,35 @@ class EmbeddingsEndpoint:
             if queries is None:
                 raise Refusal.of_server(503, "the model is being loaded", "model_loading", _LOADING_RETRY_SECONDS)
             found = await asyncio.wrap_future(queries.ask(query.texts))
-            return await asyncio.to_thread(answer, query, found, model)
-        finally:
-            self._requests -= 1
+            content = await asyncio.to_thread(answer, query, found, model)
+            return _Answer(content, place.pop_all())
+
+    def _leave(self) -> None:
+        self._requests -= 1
+
+
+class _Answer(Response):
+    """Vectors, which keep their request's place until the client has read them."""
+
+    media_type = "application/json"
+
+    def __init__(self, content: bytes, place: ExitStack) -> None:
+        super().__init__(content)
+        self._place = place
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it, in parts: the server takes one at once, and the next when the client has read the last."""
+        with self._place:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            try:
+                # Up to an empty one.
+                for start in range(0, len(self.body) + _PART_BYTES, _PART_BYTES):
+                    part = self.body[start : start + _PART_BYTES]
+                    async with asyncio.timeout(_PART_SECONDS):
+                        await send({"type": "http.response.body", "body": part, "more_body": bool(part)})
+            except TimeoutError:
+                # The server closes a connection whose answer isn't whole.
+                logger.warning("a client hasn't read its answer for %g s: it doesn't get the rest", _PART_SECONDS)
 
 
 def refused(refusal: Refusal) -> Response:

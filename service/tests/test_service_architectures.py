@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dropout
+from transformers import AutoTokenizer
 
 from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders import loading, selection
@@ -91,6 +92,20 @@ def test_a_model_is_taken_as_it_is_with(alter: Callable[[Path], None], tmp_path:
     path = bert_mean(tmp_path)
     alter(path)
     check(path, backend)
+
+
+def test_a_token_that_the_model_does_not_know_fails_alike_and_harms_no_other(tmp_path: Path, backend: Backend) -> None:
+    path = bert_mean(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["novelty"])
+    tokenizer.save_pretrained(path)
+    model = loading.load(ModelSettings(name=str(path), device="cpu"))
+    assert model.backend == backend
+    strange, plain = model.encoder.tokenize(["such a novelty", "such a thing"])
+    with pytest.raises(IndexError, match=f"gives the id {known}, and the model's tokens are 0 to {known - 1}"):
+        model.encoder.submit([plain, strange]).result()
+    assert np.isfinite(model.encoder.submit([plain]).result()).all()
 
 
 def test_texts_are_tokenised_once(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

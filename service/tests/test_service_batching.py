@@ -5,6 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_service.batching import Pace, pack, window_count
+from embedding_service.contract.fingerprint import EmbeddingContract
+from embedding_service.encoders.protocol import LoadedModel
+from word_encoder import WordEncoder
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=300)
 
@@ -36,6 +39,22 @@ def test_padding_that_costs_more_than_another_batch_is_not_made() -> None:
     lengths = [100, 90, 10, 10]
     assert pack(lengths, 1024, batch_cost=32) == [[0, 1], [2, 3]]
     assert pack(lengths, 1024, batch_cost=1024) == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("device", "parameters", "cost"),
+    [
+        pytest.param("cpu", 85_000_000, 32, id="a CPU, which hardly waits for a launch"),
+        pytest.param("cuda", 10_700_000, 16_384, id="six layers of 384"),
+        pytest.param("cuda", 85_600_000, 4_672, id="twelve layers of 768"),
+        pytest.param("cuda", 303_000_000, 1_320, id="twenty-four layers of 1024"),
+        pytest.param("cuda", 0, 16_384, id="vectors that are only looked up"),
+    ],
+)
+def test_the_larger_the_model_the_less_is_padded_to_save_a_launch(device: str, parameters: int, cost: int) -> None:
+    contract = EmbeddingContract({}, 4, normalize=False, prompt=None, max_length=8)
+    model = LoadedModel(WordEncoder(), "m", "test", "", device, "pytorch", "float16", contract, 0.0, parameters)
+    assert model.batch_cost == cost
 
 
 def padded(lengths: list[int]) -> int:

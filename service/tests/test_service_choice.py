@@ -1,17 +1,15 @@
-"""Which backend and precision a machine gets, how many threads, and what is kept of it."""
+"""Which backend and precision a machine gets, and how many threads."""
 
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from embedding_service.encoders.cache import Cache
 from embedding_service.encoders.choice import Candidate, Wanted, candidates, precision_class
 from embedding_service.encoders.processors import available, quota, usable
 
 AMX = frozenset({"avx512_vnni", "amx_bf16"})
+AVX = frozenset({"avx512_vnni", "avx512_bf16"})
 PLAIN = frozenset({"avx512_vnni"})
 
 
@@ -20,6 +18,8 @@ PLAIN = frozenset({"avx512_vnni"})
     [
         pytest.param("auto", "cpu", PLAIN, True, ["openvino float32", "pytorch float32"], id="a CPU"),
         pytest.param("auto", "cpu", AMX, True, ["openvino bfloat16", "pytorch bfloat16", "openvino float32", "pytorch float32"], id="a CPU with AMX"),
+        pytest.param("auto", "cpu", AVX, True, ["openvino bfloat16", "openvino float32", "pytorch float32"], id="a CPU with bfloat16 in AVX-512, from which PyTorch doesn't gain"),
+        pytest.param("auto", "cpu", AVX, False, ["pytorch float32"], id="such a CPU and a model that OpenVINO can't represent"),
         pytest.param("auto", "cpu", AMX, False, ["pytorch bfloat16", "pytorch float32"], id="a model that OpenVINO can't represent"),
         pytest.param("auto", "cpu", frozenset(), True, ["openvino float32", "pytorch float32"], id="a CPU that doesn't say what it can"),
         pytest.param("float32", "cpu", AMX, True, ["openvino float32", "pytorch float32"], id="float32 although there is AMX"),
@@ -97,79 +97,3 @@ def test_a_limit_is_found_in_the_cgroups_of(own: str, files: dict[str, str], tmp
 
 def test_without_a_limit_there_are_as_many_threads_as_processors(tmp_path: Path) -> None:
     assert available(tmp_path, tmp_path / "own") == len(os.sched_getaffinity(0))
-
-
-def writes(content: str) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        (folder / "file").write_text(content)
-
-    return write
-
-
-def never(_folder: Path) -> None:
-    raise AssertionError("made a second time")
-
-
-def test_what_is_kept_is_made_once_for_each_key(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "not" / "yet")
-    first = cache.folder({"model": 1}, writes("one"))
-    assert first is not None
-    assert (first / "file").read_text() == "one"
-    assert cache.folder({"model": 1}, never) == first
-    assert cache.folder({"model": 2}, writes("two")) != first
-    assert not list((tmp_path / "not" / "yet").glob(".new-*"))
-
-
-@pytest.mark.parametrize("damage", ["cut", "changed", "lost", "without sums"])
-def test_what_was_damaged_is_made_anew(tmp_path: Path, damage: str) -> None:
-    cache = Cache(tmp_path)
-    kept = cache.folder({}, writes("whole"))
-    assert kept is not None
-    match damage:
-        case "cut":
-            os.truncate(kept / "file", 2)
-        case "changed":
-            (kept / "file").write_text("WHOLE")
-        case "lost":
-            (kept / "file").unlink()
-        case _:
-            (kept / "sha256.json").write_text("{")
-    assert cache.folder({}, writes("whole")) == kept
-    assert (kept / "file").read_text() == "whole"
-
-
-def test_a_cache_that_cannot_be_written_keeps_nothing_and_does_no_harm(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    cache = Cache(tmp_path / "file" / "below")
-    assert cache.folder({}, writes("any")) is None
-    cache.remember({}, 1.0)
-    assert cache.recall({}) is None
-
-
-def test_a_disk_that_is_full_keeps_nothing_and_leaves_nothing(tmp_path: Path) -> None:
-    def full(folder: Path) -> None:
-        (folder / "file").write_text("a part")
-        raise OSError(28, "No space left on device")
-
-    assert Cache(tmp_path).folder({}, full) is None
-    assert not list(tmp_path.iterdir())
-
-
-def test_of_two_workers_that_make_the_same_at_once_both_have_it(tmp_path: Path) -> None:
-    def slow(folder: Path) -> None:
-        assert Cache(tmp_path).folder({}, writes("the other's")) is not None
-        writes("ours")(folder)
-
-    kept = Cache(tmp_path).folder({}, slow)
-    assert kept is not None
-    assert Cache(tmp_path).folder({}, never) == kept
-
-
-def test_what_is_remembered_goes_by_its_key_and_rubbish_is_nothing(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    cache.remember({"cpu": ["a"]}, 0.5)
-    assert cache.recall({"cpu": ["a"]}) == 0.5
-    assert cache.recall({"cpu": ["b"]}) is None
-    for note in tmp_path.glob("*.json"):
-        note.write_text(json.dumps(0.5)[:1] + "{")
-    assert cache.recall({"cpu": ["a"]}) is None

@@ -7,10 +7,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from functools import partial
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Service:
 
     def load(self, encoder: Encoder) -> None:
         contract = EmbeddingContract({}, encoder.dimension, normalize=False, prompt=None, max_length=encoder.max_length)
-        self.worker.use(LoadedModel(encoder, MODEL, "test", "", "cpu", "none", "float32", contract, 0.0))
+        self.worker.use(LoadedModel(encoder, MODEL, "test", "", "cpu", "none", "float32", contract, 0.0, 0))
 
     def create(self, *, key: str = "unused", **fields: Any) -> CreateEmbeddingResponse:
         """As the client of OpenAI does it."""
@@ -282,18 +283,63 @@ class Wide(WordEncoder):
         return np.full((len(batch), self.dimension), 0.123456789, dtype=np.float32)
 
 
+@contextmanager
+def unread(service: Service) -> Iterator[socket.socket]:
+    """A client whose answer is on its way, and more than sockets hold."""
+    before = service.metric("embedding_queries_total", status="200")
+    asked = body(*["a"] * MAX_TEXTS)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS) as client:
+        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n\r\n"
+        client.sendall(head.encode() + asked)
+        answered = partial(service.metric, "embedding_queries_total", status="200")
+        wait_until(lambda: answered() > before, SECONDS, "the answer is on its way")
+        yield client
+
+
 def test_a_client_that_does_not_read_its_answer_keeps_no_worker_from_ending(
     serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embedding_service.web._FINISH_SECONDS", 1.0)
     service = serve(Wide())
-    asked = body(*["a"] * MAX_TEXTS)
-    with socket.create_connection(("127.0.0.1", service.port)) as client:
-        head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(asked)}\r\n\r\n"
-        client.sendall(head.encode() + asked)
-        answered = partial(service.metric, "embedding_queries_total", status="200")
-        wait_until(answered, SECONDS, "the answer is on its way")
+    with unread(service):
         ending = threading.Thread(target=service.server.stop, daemon=True)
         ending.start()
         ending.join(SECONDS)
         assert not ending.is_alive()
+
+
+def test_an_answer_keeps_its_place_among_the_requests_until_it_is_read(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_service.web_embeddings._MAX_REQUESTS", 1)
+    service = serve(Wide())
+    with unread(service) as client:
+        assert service.ask(body("b"))[0] == 429
+        with HTTPResponse(client) as response:
+            response.begin()
+            assert len(json.loads(response.read())["data"]) == MAX_TEXTS
+        wait_until(lambda: service.ask(body("b"))[0] == 200, SECONDS, "its place is free")
+
+
+def test_a_client_that_does_not_read_its_answer_loses_its_place_and_the_rest(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_service.web_embeddings._MAX_REQUESTS", 1)
+    monkeypatch.setattr("embedding_service.web_embeddings._PART_SECONDS", 0.1)
+    service = serve(Wide())
+    with unread(service) as client:
+        wait_until(lambda: service.ask(body("b"))[0] == 200, SECONDS, "its place is free")
+        with HTTPResponse(client) as response:
+            response.begin()
+            with pytest.raises(IncompleteRead):
+                response.read()
+
+
+def test_a_client_that_goes_away_before_it_has_read_its_answer_leaves_its_place(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_service.web_embeddings._MAX_REQUESTS", 1)
+    service = serve(Wide())
+    with unread(service):
+        pass
+    wait_until(lambda: service.ask(body("b"))[0] == 200, SECONDS, "its place is free")

@@ -168,6 +168,11 @@ def livez(worker: Worker) -> int:
             return error.code
 
 
+def wait_lag(process: WorkerProcess, *partitions: int) -> None:
+    nothing = {str(number): 0 for number in partitions}
+    wait_until(lambda: process.request("/stats")[1]["lag"] == nothing, STREAM_SECONDS, f"/stats has lag {nothing}")
+
+
 def test_a_broker_that_goes_away_does_not_unready_and_nothing_is_lost_when_it_comes_back(
     private_kafka: KafkaBroker, unique: str, tmp_path: Path
 ) -> None:
@@ -176,8 +181,12 @@ def test_a_broker_that_goes_away_does_not_unready_and_nothing_is_lost_when_it_co
         process.wait_ready()
         stream.feed_texts(["before"] * 20, prefix="before")
         stream.outputs(20)
+        wait_lag(process, 0, 1, 2)
         private_kafka.kill()
         wait_health(process, "degraded")
+        # What was the lag, nobody knows any more.
+        wait_lag(process)
+        assert "embedding_consumer_lag{" not in process.request("/metrics")[1]
         assert process.request("/readyz")[0] == 200
         assert process.request("/livez")[0] == 200
         private_kafka.restart()
@@ -188,6 +197,7 @@ def test_a_broker_that_goes_away_does_not_unready_and_nothing_is_lost_when_it_co
         )
         wait_health(process, "healthy")
         stream.wait_caught_up()
+        wait_lag(process, 0, 1, 2)
         assert process.terminate() == 0
 
 

@@ -73,6 +73,24 @@ def test_the_end_of_a_partition_with_only_control_records_is_committed() -> None
     assert offsets.to_commit() == {}
 
 
+def test_the_end_of_a_topic_that_was_made_again_is_committed_though_it_lies_below_the_one_before() -> None:
+    offsets = tracker()
+    offsets.reached_end(0, 10)
+    offsets.committed(0, 10)
+    offsets.reached_end(0, 2)
+    assert offsets.to_commit() == {0: 2}
+    assert offsets.next_offset(0) == 2
+
+
+def test_an_end_up_to_which_all_is_committed_is_not_committed_again() -> None:
+    offsets = tracker()
+    offsets.track([record(0)])
+    offsets.done([record(0)])
+    offsets.committed(0, 1)
+    offsets.reached_end(0, 1)
+    assert offsets.to_commit() == {}
+
+
 def test_an_empty_partition_needs_no_commit_and_has_nothing_left() -> None:
     offsets = tracker()
     offsets.reached_end(0, 0)
@@ -150,3 +168,13 @@ def test_the_next_offset_is_the_first_not_dealt_with() -> None:
     assert offsets.next_offset(0) == 7
     offsets.done([record(7)])
     assert offsets.next_offset(0) == 8
+
+
+def test_what_is_acknowledged_before_the_wait_begins_ends_it() -> None:
+    offsets = tracker()
+    offsets.track([record(0)])
+    seen = offsets.acknowledgements()
+    offsets.done([record(0)])
+    # Would last for an hour otherwise.
+    offsets.wait_progress(seen, 3600)
+    assert offsets.acknowledgements() != seen

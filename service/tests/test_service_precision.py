@@ -1,11 +1,13 @@
 """The real thing on this machine: what is chosen for a model, what is kept of it, and what is refused."""
 
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 from transformers import AutoConfig
 
 from embedding_service.contract.reasons import Termination, TerminationReason
@@ -61,9 +65,14 @@ def test_the_second_start_converts_nothing_and_tries_nothing(tiny: Path, monkeyp
     assert np.allclose(vector(second), vector(first), atol=1e-6)
 
 
-def test_a_graph_that_was_damaged_is_made_anew(home: Path, tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_graph_that_was_damaged_is_made_anew(
+    home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     before = vector(load(tiny))
-    (weights,) = home.rglob("model.bin")
+    # A copy, which no process has, as after a worker's end.
+    copy = shutil.copytree(home, home.with_name("copy"))
+    monkeypatch.setattr(constants, "HF_HOME", str(copy))
+    (weights,) = copy.rglob("model.bin")
     os.truncate(weights, weights.stat().st_size // 2)
     model = load(tiny)
     assert model.backend == "openvino"
@@ -91,6 +100,36 @@ def test_a_model_that_openvino_cannot_represent_is_computed_by_pytorch_and_the_l
     assert "openvino float32 isn't used for this model: RuntimeError: no translation for aten::strange" in caplog.text
 
 
+def cut_at_the_beginning(path: Path) -> None:
+    configuration = path / "tokenizer_config.json"
+    configuration.write_text(json.dumps(json.loads(configuration.read_text()) | {"truncation_side": "left"}))
+
+
+def without_a_transformer(path: Path) -> None:
+    words = StaticEmbedding(Tokenizer.from_file(str(path / "tokenizer.json")), embedding_dim=8)
+    shutil.rmtree(path)
+    SentenceTransformer(modules=[words], device="cpu").save(str(path))
+
+
+@pytest.mark.parametrize(
+    ("alter", "reason"),
+    [
+        (cut_at_the_beginning, "its tokenizer cuts texts at their beginning"),
+        (without_a_transformer, "it has no tokenizer of the usual kind"),
+    ],
+)
+def test_the_log_says_why_a_model_is_not_given_token_ids(
+    tiny: Path, alter: Callable[[Path], None], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    alter(tiny)
+    caplog.set_level(logging.INFO)
+    model = load(tiny)
+    assert (model.backend, model.precision) == ("pytorch", "float32")
+    assert f"computed by pytorch float32; it is given texts and not token ids, since {reason}" in caplog.text
+    with pytest.raises(Termination, match=f"it is given texts and not token ids, since {reason}; expected"):
+        load(tiny, precision="bfloat16")
+
+
 def test_what_converts_and_cannot_be_run_is_computed_by_pytorch(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,7 +142,7 @@ def test_what_converts_and_cannot_be_run_is_computed_by_pytorch(
 def test_a_model_whose_files_are_in_half_precision_is_computed_in_float32(tiny: Path) -> None:
     SentenceTransformer(str(tiny), device="cpu").to(torch.bfloat16).save(str(tiny))
     assert AutoConfig.from_pretrained(tiny).dtype == torch.bfloat16
-    model = load(tiny)
+    model = load(tiny, precision="float32")
     assert (model.backend, model.precision, model.contract.precision) == ("openvino", "float32", "full")
     reference = SentenceTransformer(str(tiny), device="cpu", model_kwargs={"dtype": torch.float32})
     expected = reference.encode(["a text of several words"], normalize_embeddings=True, show_progress_bar=False)
@@ -119,7 +158,7 @@ def test_auto_passes_over_what_is_not_exact(tiny: Path, monkeypatch: pytest.Monk
 def test_a_precision_asked_for_by_name_is_a_contract_of_its_own_where_it_is_less_exact(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = load(tiny).contract.fingerprint()
+    exact = load(tiny, precision="float32").contract.fingerprint()
     monkeypatch.setattr(trial, "cosine", lambda *_: 0.9995)
     model = load(tiny, precision="bfloat16")
     assert (model.precision, model.contract.precision) == ("bfloat16", "bfloat16")
@@ -154,6 +193,30 @@ def test_batches_come_back_as_they_were_given_however_many_are_under_way(model: 
     under_way = [model.encoder.submit([text]) for text in tokenized]
     together = np.concatenate([computation.result() for computation in reversed(under_way)])[::-1]
     assert np.allclose(together, alone, atol=1e-6)
+
+
+SAVE = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from embedding_service.encoders import openvino
+weights = Path(sys.argv[1]) / "model.bin"
+# Takes no more than is read from it.
+os.mkfifo(weights)
+parameter = openvino.ov.opset13.parameter([1_000_000], np.float32)
+added = openvino.ov.opset13.add(parameter, np.arange(1_000_000, dtype=np.float32))
+model = openvino.ov.Model([added], [parameter])
+saving = threading.Thread(target=openvino._write, args=[model, weights.parent])
+saving.start()
+print(len(weights.read_bytes()))
+saving.join()
+"""
+
+
+def test_while_a_graph_is_written_to_a_slow_volume_all_else_goes_on(tmp_path: Path) -> None:
+    # Where nothing else goes on, it never ends.
+    found = subprocess.run([sys.executable, "-c", SAVE, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert found.stdout == "4000000\n", found.stderr
 
 
 THREADS = """

@@ -12,8 +12,10 @@ _PROGRESS_SECONDS = 3600
 
 def deployment(pipeline: EmbeddingPipeline, settings: OperatorSettings, annotations: dict[str, str]) -> Object:
     """The Kubernetes object; ``annotations`` of the pods are those by which a change rolls the workers."""
-    # A pod beside the old ones would wait for a GPU that its predecessor holds.
-    surge = 0 if pipeline.spec.worker.gpu is not None else 1
+    template = pod_template(pipeline, settings, annotations)
+    limits = template["spec"]["containers"][0]["resources"].get("limits", {})
+    # A pod beside the old ones would wait for a GPU that its predecessor holds. Devices have names with a domain.
+    surge = 0 if any("/" in name for name in limits) else 1
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -27,6 +29,6 @@ def deployment(pipeline: EmbeddingPipeline, settings: OperatorSettings, annotati
             },
             "progressDeadlineSeconds": _PROGRESS_SECONDS,
             "revisionHistoryLimit": 3,
-            "template": pod_template(pipeline, settings, annotations),
+            "template": template,
         },
     }

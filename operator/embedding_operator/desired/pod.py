@@ -56,7 +56,7 @@ def _container(pipeline: EmbeddingPipeline, settings: OperatorSettings) -> Objec
         limits[worker.gpu.resource_name] = worker.gpu.count
     resources = {"requests": dict(worker.resources.requests)} | ({"limits": limits} if limits else {})
     return {
-        "name": "worker",
+        "name": names.CONTAINER,
         "image": worker.image or settings.worker_image,
         "imagePullPolicy": settings.worker_image_pull_policy,
         "args": ["run", "--config", f"{names.CONFIG_DIRECTORY}/{names.CONFIG_FILE}"],

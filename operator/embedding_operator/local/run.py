@@ -81,6 +81,8 @@ class _Run:
             running(self._config, environment, port, directory, verbose=self._options.verbose)
         )
         model = _wait_until_ready(worker, self._stop)
+        if self._wants_cuda() and model.device != "cuda":
+            say(f"device: {model.device}, since this machine has no GPU for the manifest's CUDA")
         code = self._feed(settings, worker, model, texts, output)
         return self._serve(worker, settings) if self._options.serve and not code else code
 
@@ -171,6 +173,9 @@ class _Run:
             return f"in memory, at {servers}; the manifest's {own} is not contacted"
         return f"{servers}, in place of the manifest's {own}"
 
+    def _wants_cuda(self) -> bool:
+        return self._in_cluster.model.device == "cuda"
+
     def _environment(self, servers: str, port: int) -> dict[str, str]:
         """What differs from a worker in a cluster, and nothing else does."""
         environment = {
@@ -179,6 +184,9 @@ class _Run:
             "EMBEDDING_HTTP__PORT": str(port),
             "EMBEDDING_LOGGING__FORMAT": "console",
         }
+        if self._wants_cuda():
+            # A cluster's workers have their GPUs by the same manifest; here nobody could give them one.
+            environment["EMBEDDING_MODEL__DEVICE"] = "auto"
         # Only this machine reaches it, and its user may well start and stop their own worker.
         return environment | ({"EMBEDDING_HTTP__CONTROL": "open"} if self._options.serve else {})
 

@@ -7,6 +7,7 @@ refuses for good is either the record's fault (too large: dead letter) or ends t
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -44,12 +45,15 @@ class AtLeastOnce:
         now = time.time()
         for outcome in outcomes:
             self._produce(*to_record(outcome, self._target, now))
-        self.poll(0)
+        self._serve(self._producer.poll, 0)
 
-    def poll(self, timeout: float) -> None:
+    def flush(self, timeout: float) -> None:
         """See ``Delivery``."""
+        self._serve(self._producer.flush, timeout)
+
+    def _serve(self, call: Callable[[float], int], timeout: float) -> None:
         try:
-            self._producer.poll(timeout)
+            call(timeout)
         except KafkaException as error:
             # What is fatal to the producer itself, such as that it may be none.
             raise _termination(error.args[0], self._target.output_topic) from None
@@ -76,9 +80,8 @@ class AtLeastOnce:
             self._offsets.done(outcome.record for outcome in delivered)
 
     def _produce(self, outcome: Outcome, record: OutputRecord) -> None:
-        def acknowledged(error: KafkaError | None, _message: Message) -> None:
-            self._acknowledged(error, outcome, record)
-
+        # Outputs aren't kept until the broker has them: each would be written to memory that no cache knows.
+        letter = record if isinstance(outcome, Rejection) else None
         try:
             self._producer.produce(
                 record.topic,
@@ -86,35 +89,38 @@ class AtLeastOnce:
                 value=record.value,
                 headers=list(record.headers),
                 partition=-1 if record.partition is None else record.partition,
-                on_delivery=acknowledged,
+                on_delivery=partial(self._acknowledged, outcome, letter),
             )
         except KafkaException as error:
-            self._refused(error.args[0], outcome, record)
+            self._refused(error.args[0], outcome, letter)
 
-    def _acknowledged(self, error: KafkaError | None, outcome: Outcome, record: OutputRecord) -> None:
+    def _acknowledged(
+        self, outcome: Outcome, letter: OutputRecord | None, error: KafkaError | None, _message: Message
+    ) -> None:
         if error is None:
             self._delivered.append(outcome)
         else:
-            self._refused(error, outcome, record)
+            self._refused(error, outcome, letter)
 
-    def _refused(self, error: KafkaError, outcome: Outcome, record: OutputRecord) -> None:
+    def _refused(self, error: KafkaError, outcome: Outcome, letter: OutputRecord | None) -> None:
         if error.code() == KafkaError._PURGE_QUEUE or error.code() == KafkaError._PURGE_INFLIGHT:
             return
-        smaller = self._smaller(outcome, record) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
+        smaller = self._smaller(outcome, letter) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
         if smaller is not None:
             self._produce(*smaller)
         elif self._failure is None:
-            self._failure = _termination(error, record.topic)
+            self._failure = _termination(error, self._target.output_topic if letter is None else letter.topic)
 
-    def _smaller(self, outcome: Outcome, record: OutputRecord) -> tuple[Outcome, OutputRecord] | None:
+    def _smaller(self, outcome: Outcome, letter: OutputRecord | None) -> tuple[Outcome, OutputRecord] | None:
         """What is produced in place of a record that was too large; ``None`` where nothing smaller says anything."""
-        if not isinstance(outcome, Rejection):
-            rejection = too_large(outcome, record.size)
+        if letter is None or not isinstance(outcome, Rejection):
+            # Written a second time, to tell its size.
+            rejection = too_large(outcome, to_record(outcome, self._target, time.time())[1].size)
             return rejection, dead_letter(rejection, self._target)
-        smaller = smaller_dead_letter(record)
+        smaller = smaller_dead_letter(letter)
         if smaller is None:
             return None
-        logger.warning("%s can't take a dead letter whole: %s", record.topic, outcome.message)
+        logger.warning("%s can't take a dead letter whole: %s", letter.topic, outcome.message)
         return outcome, smaller
 
 

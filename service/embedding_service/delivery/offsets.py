@@ -48,6 +48,7 @@ class OffsetTracker:
         # (partition, assignment, offset) → bytes.
         self._abandoned: dict[tuple[int, int, int], int] = {}
         self._assignments = 0
+        self._acknowledgements = 0
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Start over for these partitions: acknowledgements of an earlier assignment no longer count."""
@@ -98,7 +99,8 @@ class OffsetTracker:
                 state.first = position
             if state.pending:
                 state.pending[-1].next = max(state.pending[-1].next, position)
-            elif position > max(state.committable or 0, state.committed or 0):
+            elif position != (state.committed or 0 if state.committable is None else state.committable):
+                # Below what was committed where the topic was made again: the brokers sent the consumer back.
                 state.committable = position
 
     def done(self, records: Iterable[InputRecord]) -> None:
@@ -106,11 +108,15 @@ class OffsetTracker:
         with self._lock:
             for record in records:
                 self._done(record)
+            self._acknowledgements += 1
             self._lock.notify_all()
 
     def _done(self, record: InputRecord) -> None:
-        if self._abandoned.pop((record.partition, record.assignment, record.offset), None) is not None:
-            return
+        # Nearly always there are none.
+        if self._abandoned:
+            key = (record.partition, record.assignment, record.offset)
+            if self._abandoned.pop(key, None) is not None:
+                return
         state = self._partitions.get(record.partition)
         if state is None or state.assignment != record.assignment or record.offset not in state.by_offset:
             return
@@ -175,10 +181,15 @@ class OffsetTracker:
         with self._lock:
             return sorted(self._partitions)
 
-    def wait_progress(self, timeout: float) -> None:
-        """Wait until something is acknowledged, or ``timeout`` seconds have passed."""
+    def acknowledgements(self) -> int:
+        """How often something was acknowledged."""
         with self._lock:
-            self._lock.wait(timeout)
+            return self._acknowledgements
+
+    def wait_progress(self, seen: int, timeout: float) -> None:
+        """Wait until more is acknowledged than was ``seen``, or ``timeout`` seconds have passed."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._acknowledgements != seen, timeout)
 
     def wait_settled(self, partitions: Iterable[int], timeout: float) -> bool:
         """Wait until all that was consumed of these partitions is acknowledged; false after ``timeout`` seconds."""

@@ -1,6 +1,7 @@
 """Outcomes to the records that say them: outputs, tombstones, dead letters. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -20,8 +21,7 @@ from embedding_service.records import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(NamedTuple):
     """A record to produce; ``partition`` ``None`` leaves it to the partitioner."""
 
     topic: str
@@ -95,9 +95,9 @@ def smaller_dead_letter(record: OutputRecord) -> OutputRecord | None:
     These say where the original lies. ``None`` where nothing is left to leave out.
     """
     if record.value is not None:
-        return replace(record, value=None)
+        return record._replace(value=None)
     errors = [header for header in record.headers if header[0].startswith(ERROR_PREFIX)]
-    smaller = replace(record, key=None, headers=errors)
+    smaller = record._replace(key=None, headers=errors)
     return smaller if smaller != record else None
 
 

@@ -16,8 +16,11 @@ class Delivery(Protocol):
         """
         ...
 
-    def poll(self, timeout: float) -> None:
-        """Serve acknowledgements for up to ``timeout`` seconds; raises as ``deliver`` does."""
+    def flush(self, timeout: float) -> None:
+        """Send what lingers, and serve acknowledgements until there are all of them, or for ``timeout`` seconds.
+
+        Raises as ``deliver`` does.
+        """
         ...
 
     def outstanding(self) -> int:

@@ -12,8 +12,11 @@ Wanted = Literal["auto", "float32", "float16", "bfloat16"]
 
 # Below that a vector isn't this model's any more, whoever asked for it.
 LEAST_COSINE = 0.999
-# Without these units bfloat16 is slower than float32, or hardly faster.
-_BFLOAT16_UNITS = "amx_bf16"
+# Of each, the units with which bfloat16 is faster than float32. PyTorch gains from AMX alone.
+_BFLOAT16_UNITS: dict[Backend, frozenset[str]] = {
+    "openvino": frozenset({"amx_bf16", "avx512_bf16"}),
+    "pytorch": frozenset({"amx_bf16"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,16 @@ def candidates(wanted: Wanted, device: str, cpu_flags: Collection[str], *, openv
         return [Candidate("pytorch", precision) for precision in gpu]
     if wanted == "float16":
         return []
-    if wanted == "auto":
-        cpu: tuple[Precision, ...] = ("bfloat16", "float32") if _BFLOAT16_UNITS in cpu_flags else ("float32",)
-    else:
-        cpu = (wanted,)
     backends: tuple[Backend, ...] = ("openvino", "pytorch") if openvino else ("pytorch",)
-    return [Candidate(backend, precision) for precision in cpu for backend in backends]
+    exact = [Candidate(backend, "float32") for backend in backends]
+    if wanted == "float32":
+        return exact
+    if wanted == "bfloat16":
+        return [Candidate(backend, wanted) for backend in backends]
+    fast = [
+        Candidate(backend, "bfloat16") for backend in backends if not _BFLOAT16_UNITS[backend].isdisjoint(cpu_flags)
+    ]
+    return fast + exact
 
 
 def precision_class(candidate: Candidate, cosine: float, wanted: Wanted) -> str | None:

@@ -12,6 +12,14 @@ from embedding_service.encoders.protocol import Matrix
 _BATCHES = 4
 
 
+def settle_attention() -> None:
+    """Have PyTorch compute attention with kernels that take any shape.
+
+    cuDNN's, which it prefers on some GPUs, need 50 to 160 ms for each shape that they haven't seen; most are new.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 @dataclass(frozen=True, slots=True)
 class OnDevice:
     """Vectors on their way back, in memory that the GPU writes to by itself. See ``Computation``."""

@@ -16,6 +16,8 @@ from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders import processors
 from embedding_service.encoders.cache import Cache
+from embedding_service.encoders.cuda import settle_attention
+from embedding_service.encoders.errors import one_line
 from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.encoders.pytorch import PyTorchEncoder
 from embedding_service.encoders.selection import Machine, PrecisionRefusedError, Selected, Selection
@@ -31,9 +33,11 @@ def load(settings: ModelSettings) -> LoadedModel:
     device = _device(settings.device)
     threads = processors.available()
     processors.follow_limit(threads)
+    if device == "cuda":
+        settle_attention()
     weights = find_weights(settings)
     try:
-        selected, contract = _load(settings, weights, Machine.this(device, threads))
+        selected, contract, parameters = _load(settings, weights, Machine.this(device, threads))
     except PrecisionRefusedError as error:
         raise Termination(
             TerminationReason.CONFIGURATION_INVALID, f"model.precision: '{settings.precision}': {error}"
@@ -41,8 +45,7 @@ def load(settings: ModelSettings) -> LoadedModel:
     except Exception as error:  # broken files make the libraries below raise anything; each end needs its reason
         raise Termination(
             TerminationReason.MODEL_LOAD_FAILED,
-            f"model.name: '{settings.name}' ({weights.source} {weights.path}) can't be loaded: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+            f"model.name: '{settings.name}' ({weights.source} {weights.path}) can't be loaded: {one_line(error)}",
         ) from error
     # Of what isn't used any more, parts refer to one another: PyTorch's weights beside OpenVINO's.
     gc.collect()
@@ -56,14 +59,16 @@ def load(settings: ModelSettings) -> LoadedModel:
         precision=selected.candidate.precision,
         contract=contract,
         seconds=time.monotonic() - started,
+        parameters=parameters,
     )
 
 
-def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[Selected, EmbeddingContract]:
+def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[Selected, EmbeddingContract, int]:
     # Float32 whatever the files hold: it is what precisions are measured against.
     options = {"use_safetensors": True, "dtype": torch.float32}
     model = SentenceTransformer(str(weights.path), device=machine.device, local_files_only=True, model_kwargs=options)
     _set_max_length(model, settings.max_length)
+    parameters = _parameters(model)
     reference = PyTorchEncoder(model, prompt=settings.prompt, normalize=settings.normalize)
     contract = EmbeddingContract(
         files=hash_files(weights.path),
@@ -74,7 +79,7 @@ def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[
     )
     cache = Cache(Path(constants.HF_HOME) / "embedding-service")
     selected = Selection(reference, contract, machine, cache).run(settings.precision)
-    return selected, replace(contract, precision=selected.precision_class)
+    return selected, replace(contract, precision=selected.precision_class), parameters
 
 
 def _device(device: str) -> str:
@@ -86,6 +91,16 @@ def _device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
+
+
+def _parameters(model: SentenceTransformer) -> int:
+    """How many numbers each token is multiplied with: all but those that are looked up."""
+    return sum(
+        numbers.numel()
+        for module in model.modules()
+        if not isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag)
+        for numbers in module.parameters(recurse=False)
+    )
 
 
 def _set_max_length(model: SentenceTransformer, wanted: int | None) -> None:

@@ -5,6 +5,8 @@ thousandth of the work, and exact for every module that there is.
 """
 
 import logging
+import os
+import shutil
 import sys
 import threading
 import warnings
@@ -21,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedding_service.encoders.cache import Cache, Key
 from embedding_service.encoders.choice import Precision
+from embedding_service.encoders.errors import one_line
 from embedding_service.encoders.protocol import (
     Computation,
     EncoderOutOfMemory,
@@ -43,7 +46,8 @@ _REQUESTS_PER_STREAM = 2
 # One row is shorter, so that what a model does about padding is in the graph.
 _EXAMPLE: tuple[Ids, ...] = (np.full(7, 3, dtype=np.int32), np.full(4, 3, dtype=np.int32))
 _OUT_OF_MEMORY = ("bad_alloc", "allocate")
-_FILE = "model.xml"
+_FILE, _WEIGHTS = "model.xml", "model.bin"
+_COPIED_BYTES = 1024 * 1024
 
 
 class _Running:
@@ -145,7 +149,7 @@ class Graph:
         self._model = model
 
     @classmethod
-    def of(cls, by_ids: OfIds, cache: Cache, key: Key) -> "Graph":
+    def of(cls, by_ids: OfIds, cache: Cache, key: Key, versions: Key) -> "Graph":
         """From the cache, or converted. Raises ``NotRepresentedError``."""
         converted: list[ov.Model] = []
 
@@ -153,7 +157,7 @@ class Graph:
             converted.append(_convert(by_ids))
             _save(converted[0], folder)
 
-        folder = cache.folder(key, write)
+        folder = cache.folder(key, versions, write)
         if folder is None:
             return cls(converted[0] if converted else _convert(by_ids))
         # Read even where it was just made: PyTorch's weights can then go.
@@ -201,16 +205,23 @@ def _convert(by_ids: OfIds) -> ov.Model:
 
 def _save(model: ov.Model, folder: Path) -> None:
     try:
-        # Not in half precision, as it would be by itself.
-        ov.save_model(model, folder / _FILE, compress_to_fp16=False)
+        _write(model, folder)
         # A full disk doesn't show in the writing.
         ov.Core().read_model(folder / _FILE)
     except RuntimeError as error:
-        raise OSError(f"{folder}: {' '.join(str(error).split())[:300]}") from error
+        raise OSError(f"{folder}: {one_line(error)}") from error
+
+
+def _write(model: ov.Model, folder: Path) -> None:
+    """OpenVINO stops all of Python while it writes: weights to memory, and Python takes them to the volume."""
+    with os.fdopen(os.memfd_create(_WEIGHTS), "rb") as weights:
+        ov.serialize(model, folder / _FILE, f"/proc/self/fd/{weights.fileno()}")
+        with (folder / _WEIGHTS).open("wb") as file:
+            shutil.copyfileobj(weights, file, _COPIED_BYTES)
 
 
 def _not_represented(error: Exception) -> NotRepresentedError:
-    return NotRepresentedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return NotRepresentedError(one_line(error))
 
 
 def _told(error: Exception) -> Exception:

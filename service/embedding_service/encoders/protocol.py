@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ Ids = NDArray[np.int32]
 _CPU_BATCH_TOKENS = 1_024
 _GPU_BATCH_TOKENS = 65_536
 _CPU_BATCH_COST = 32
-_GPU_BATCH_COST = 16_384
+# Divided by a model's parameters: a launch takes as long as some tokens do, the fewer the larger the model.
+_GPU_BATCH_COST = 400_000_000_000
+_GPU_MOST_BATCH_COST = 16_384
 
 
 class EncoderOutOfMemory(Exception):  # noqa: N818 - a condition that the caller handles with a smaller batch
@@ -26,8 +28,7 @@ class NotRepresentedError(Exception):
     """A backend can't compute this model; says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tokenized:
+class Tokenized(NamedTuple):
     """A text as the model takes it.
 
     ``text`` is as much of it as decides its vector, ``ids`` its tokens with special ones and prompt, cut at the model's
@@ -98,7 +99,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """An encoder that is ready, and what to say of it. ``seconds`` is how long loading took."""
+    """An encoder that is ready, and what to say of it.
+
+    ``seconds`` is how long loading took; ``parameters`` how many of them each token goes through.
+    """
 
     encoder: Encoder
     name: str
@@ -109,6 +113,7 @@ class LoadedModel:
     precision: str
     contract: EmbeddingContract
     seconds: float
+    parameters: int
 
     @property
     def batch_tokens(self) -> int:
@@ -118,4 +123,6 @@ class LoadedModel:
     @property
     def batch_cost(self) -> int:
         """What a batch costs by itself, in tokens: as measured."""
-        return _CPU_BATCH_COST if self.device == "cpu" else _GPU_BATCH_COST
+        if self.device == "cpu":
+            return _CPU_BATCH_COST
+        return min(_GPU_MOST_BATCH_COST, _GPU_BATCH_COST // max(1, self.parameters))

@@ -12,7 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from embedding_service.contract.fingerprint import FULL_COSINE
 from embedding_service.encoders.cuda import Transfers
 from embedding_service.encoders.padding import Padding
-from embedding_service.encoders.protocol import Computation, Computed, EncoderOutOfMemory, Matrix, Tokenized
+from embedding_service.encoders.protocol import (
+    Computation,
+    Computed,
+    EncoderOutOfMemory,
+    Matrix,
+    NotRepresentedError,
+    Tokenized,
+)
 from embedding_service.encoders.tokenizing import Tokenizer
 
 # What PyTorch has no exception of its own for: the CPU's allocator, a kernel that is loaded at its first use on a full
@@ -102,14 +109,14 @@ class PyTorchEncoder:
         prompt = model.prompts.get(model.default_prompt_name or "") if prompt is None else prompt
         self.max_length: int = _UNLIMITED
         self.tokenizer: Callable[[Sequence[str]], list[Tokenized]] = _estimated
-        self.forward: OfIds | OfTexts = OfTexts(model, prompt, normalize=normalize)
-        if isinstance(model.tokenizer, PreTrainedTokenizerBase):
-            self.max_length = model.max_seq_length or _UNLIMITED
-            self.tokenizer = tokenizer = Tokenizer(model.tokenizer, prompt, self.max_length)
-            padding = Padding.of(model, prompt, tokenizer)
-            if padding is not None:
-                head = Head(list(model)[1:], model.truncate_dim, normalize=normalize)
-                self.forward = self._proven(OfIds(padding, model[0], head, model.device), self.forward)
+        by_texts = OfTexts(model, prompt, normalize=normalize)
+        self.forward: OfIds | OfTexts = by_texts
+        # Why it isn't given token ids, where it isn't.
+        self.why_texts = ""
+        try:
+            self.forward = self._of_ids(model, prompt, by_texts, normalize=normalize)
+        except NotRepresentedError as error:
+            self.why_texts = f"it is given texts and not token ids, since {error}"
         # The first text through the model also pays for what is made on first use.
         self.dimension: int = self.submit(self.tokenize(["warm-up"])).result().shape[1]
 
@@ -135,10 +142,21 @@ class PyTorchEncoder:
                 raise
             raise EncoderOutOfMemory(str(error)) from error
 
-    def _proven(self, by_ids: OfIds, by_texts: OfTexts) -> OfIds | OfTexts:
-        """By ids where that gives the vectors of ``encode``, which may do more than is known here."""
-        probes = self.tokenize(["Probe", "A longer probe, of a few more words."])
-        return by_ids if least_cosine(by_ids(probes).result(), by_texts(probes).result()) >= FULL_COSINE else by_texts
+    def _of_ids(self, model: SentenceTransformer, prompt: str | None, by_texts: OfTexts, *, normalize: bool) -> OfIds:
+        """By ids where that gives the vectors of ``encode``, which may do more than is known here.
+
+        Raises ``NotRepresentedError``.
+        """
+        if not isinstance(model.tokenizer, PreTrainedTokenizerBase):
+            raise NotRepresentedError("it has no tokenizer of the usual kind")
+        self.max_length = model.max_seq_length or _UNLIMITED
+        self.tokenizer = tokenizer = Tokenizer(model.tokenizer, prompt, self.max_length)
+        head = Head(list(model)[1:], model.truncate_dim, normalize=normalize)
+        by_ids = OfIds(Padding.of(model, prompt, tokenizer), model[0], head, model.device)
+        probes = tokenizer(["Probe", "A longer probe, of a few more words."])
+        if least_cosine(by_ids(probes).result(), by_texts(probes).result()) < FULL_COSINE:
+            raise NotRepresentedError("its vectors of token ids aren't those of encode")
+        return by_ids
 
 
 def least_cosine(left: Matrix, right: Matrix) -> float:

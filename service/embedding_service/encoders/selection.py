@@ -19,6 +19,7 @@ from embedding_service.encoders.choice import (
     candidates,
     precision_class,
 )
+from embedding_service.encoders.errors import one_line
 from embedding_service.encoders.protocol import Encoder, Matrix, NotRepresentedError
 from embedding_service.encoders.pytorch import OfIds, PyTorchEncoder
 
@@ -79,7 +80,8 @@ class Selection:
         why_not = "there is no other way to compute it"
         for candidate in found:
             if candidate == REFERENCE:
-                logger.info("the model is computed by %s", candidate)
+                why_texts = self._reference.why_texts
+                logger.info("the model is computed by %s%s", candidate, f"; {why_texts}" if why_texts else "")
                 return Selected(self._reference, candidate, FULL_PRECISION)
             try:
                 encoder = self._made(candidate)
@@ -89,7 +91,7 @@ class Selection:
                 logger.info("%s isn't used for this model: %s", candidate, error)
                 continue
             except Exception as error:  # noqa: BLE001 - a conversion may raise anything; another way may do
-                why_not = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+                why_not = one_line(error)
                 logger.warning("%s isn't used for this model: %s", candidate, why_not)
                 continue
             found_class = precision_class(candidate, cosine, wanted)
@@ -104,13 +106,13 @@ class Selection:
 
     def _made(self, candidate: Candidate) -> Encoder:
         if self._by_ids is None:
-            raise NotRepresentedError("it prepares texts in a way of its own, which is left to sentence-transformers")
+            raise NotRepresentedError(self._reference.why_texts)
         if candidate.backend == "pytorch":
             return self._reference.in_precision(self._by_ids, getattr(torch, candidate.precision))
         # Not where a GPU computes.
         from embedding_service.encoders import openvino
 
-        graph = openvino.Graph.of(self._by_ids, self._cache, {"files": self._contract.files} | self._versions)
+        graph = openvino.Graph.of(self._by_ids, self._cache, {"files": self._contract.files}, self._versions)
         return openvino.OpenVinoEncoder(
             graph.compiled(candidate.precision, self._machine.threads), self._reference, self._by_ids
         )

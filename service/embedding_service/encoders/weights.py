@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
+from embedding_service.encoders.errors import one_line
 
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # Said of the data that a model was trained on.
@@ -126,9 +127,8 @@ def _packaged() -> Weights | None:
 
 def _not_found(model: ModelSettings, error: Exception) -> Termination:
     revision = f" at revision '{model.revision}'" if model.revision else ""
-    cause = " ".join(str(error).split())[:300]
     return Termination(
         TerminationReason.MODEL_NOT_FOUND,
         f"model.name: '{model.name}'{revision} can't be had: expected the id of a model on the hub or in its cache, or "
-        f"a directory; {type(error).__name__}: {cause}",
+        f"a directory; {one_line(error)}",
     )

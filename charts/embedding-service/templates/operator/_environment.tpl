@@ -12,6 +12,14 @@
   value: {{ .Values.operator.logLevel | quote }}
 - name: EMBEDDING_OPERATOR_LOG_FORMAT
   value: {{ .Values.operator.logFormat | quote }}
+- name: EMBEDDING_OPERATOR_LAG_PROVIDER
+  value: {{ .Values.autoscaling.lagProvider | quote }}
+- name: EMBEDDING_OPERATOR_LAG_METRIC
+  value: {{ .Values.autoscaling.lagMetric | quote }}
+- name: EMBEDDING_OPERATOR_LAG_NAMESPACE_LABEL
+  value: {{ .Values.autoscaling.lagNamespaceLabel | quote }}
+- name: EMBEDDING_OPERATOR_LAG_NAME_LABEL
+  value: {{ .Values.autoscaling.lagNameLabel | quote }}
 - name: EMBEDDING_OPERATOR_HTTP_PORT
   value: "8080"
 {{- end }}

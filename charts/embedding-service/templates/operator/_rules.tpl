@@ -18,6 +18,16 @@
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch]
+# Deleted where autoscaling is switched off; with the pipeline it goes by its owner reference.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch, create, patch, delete]
+{{- if eq .Values.autoscaling.lagProvider "keda" }}
+# In place of an autoscaler, with metric Lag.
+- apiGroups: [keda.sh]
+  resources: [scaledobjects, triggerauthentications]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
