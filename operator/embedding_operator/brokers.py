@@ -133,12 +133,8 @@ class Client:
         if changes.alter:
             self._answer(kafka_requests.alter, changes.alter)
 
-    def members(self, group: str) -> int:
-        """How many members a consumer group has; 0 for one that isn't there."""
-        return self._answer(kafka_requests.members, group)
-
     def delete(self, topics: Iterable[str], group: str) -> None:
-        """Delete topics and a consumer group; those that are gone already are no error."""
+        """Delete a consumer group without members, then topics; those that are gone already are no error."""
         self._answer(kafka_requests.delete, tuple(topics), group)
 
     def _answer(self, ask: Callable[..., T], *arguments: Any) -> T:
@@ -249,7 +245,7 @@ class Client:
         topic_id, begins, ends = offsets
         if self._caught_up.is_so(wanted.group, topic_id, ends):
             return Progress(topic_id, 0, tuple(ends), tuple(begins), self._clock())
-        committed = kafka_requests.committed(admin, wanted.group, wanted.input)
+        committed = kafka_requests.committed(self._connection, wanted.group, topic)
         beyond = any(offset > ends[number] for number, offset in committed.items() if number < len(ends))
         # Most often what came in, and was embedded, since the ends were asked for.
         highs = kafka_requests.highs(admin, topic) if beyond else ends

@@ -99,9 +99,6 @@ class Deletion:
         client = self._brokers.client(connection(pipeline, secrets))
         group = names.consumer_group(pipeline)
         try:
-            members = client.members(group)
-            if members:
-                return Problem("Draining", f"{members} workers are still members of the consumer group '{group}'")
             found = topics.topics(pipeline)
             kafka = client.observe(
                 Wanted(found[topics.Role.INPUT], found[topics.Role.OUTPUT], found[topics.Role.DEAD_LETTER], group, True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -28,8 +28,11 @@ from confluent_kafka.admin import NewTopic as AdminNewTopic  # type: ignore[attr
 from embedding_operator.observed import Offsets, Problem, Topic
 from embedding_operator.topics import NewTopic
 from embedding_service.contract.broker_trouble import missing_acl
+from embedding_service.contract.kafka import Connection, connection_config
 
 REQUEST_SECONDS = 5.0
+# REQUEST_SECONDS, more or less.
+_COMMITTED_SECONDS = (0.5, 1.5, 3.0)
 SPREAD_SECONDS = 0.05
 
 _DENIED = frozenset(
@@ -101,26 +104,35 @@ def highs(admin: AdminClient, topic: Topic) -> list[int]:
     return [found[topic.name, number] for number in range(topic.partitions)]
 
 
-def committed(admin: AdminClient, group: str, topic: str) -> dict[int, int]:
+def committed(connection: Connection, group: str, topic: Topic) -> dict[int, int]:
     """What the group has committed, by partition of the topic."""
-    # librdkafka's list_consumer_group_offsets takes the process down where a broker answers that it isn't the
-    # group's coordinator (confluent-kafka-python issue 1982). This request has the same answer as an error.
-    members(admin, group)
-    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS)
-    (future,) = asked.values()
-    with _acl("READ", f"consumer group '{group}'"):
-        answer = _result(future)
-    return {
-        found.partition: found.offset for found in answer.topic_partitions if found.topic == topic and found.offset >= 0
+    # By a consumer that never joins. An AdminClient's request to a group's coordinator takes the process down where
+    # that broker says that it isn't the coordinator (librdkafka's issue 5040), and where it ends just then (5397).
+    config = connection_config(connection) | {
+        "group.id": group,
+        # Else it waits for the end of a worker's transaction.
+        "isolation.level": "read_uncommitted",
+        "log_level": 0,
     }
+    with _acl("READ", f"consumer group '{group}'"), Consumer(config) as consumer:
+        answer = _committed(consumer, [TopicPartition(topic.name, number) for number in range(topic.partitions)])
+    return {found.partition: found.offset for found in answer if found.offset >= 0}
 
 
-def members(admin: AdminClient, group: str) -> int:
-    """How many members a consumer group has; 0 for one that isn't there."""
-    (future,) = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS).values()
-    with _acl("READ", f"consumer group '{group}'"):
-        found = _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
-    return 0 if found is None else len(found.members)
+def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    for seconds in _COMMITTED_SECONDS:
+        try:
+            answer: list[TopicPartition] = consumer.committed(asked, timeout=seconds)
+            return answer
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._TIMED_OUT:
+                raise
+            timed_out = error
+        # Who may not ask is told so here, and there nothing at all.
+        message = consumer.poll(0)
+        if message is not None and (told := message.error()) is not None:
+            raise KafkaException(told)
+    raise timed_out
 
 
 def create(admin: AdminClient, wanted: Iterable[NewTopic]) -> tuple[list[str], dict[str, KafkaException | DeniedError]]:
@@ -184,6 +196,7 @@ def alter(admin: AdminClient, wanted: tuple[tuple[str, Mapping[str, str]], ...])
 
 def delete(admin: AdminClient, names: tuple[str, ...], group: str) -> None:
     """Delete topics and a consumer group; those that are gone already are no error."""
+    # The brokers refuse while it has members.
     (future,) = admin.delete_consumer_groups([group], request_timeout=REQUEST_SECONDS).values()
     with _acl("DELETE", f"consumer group '{group}'"):
         _unless(future, KafkaError.GROUP_ID_NOT_FOUND)
@@ -234,6 +247,11 @@ def _acl(operation: str, resource: str) -> Iterator[None]:
 
 def _result(future: "Future[Any]") -> Any:
     # librdkafka ends every request by its own time limit.
+    error = future.exception()
+    if isinstance(error, KafkaException):
+        # A new one: the future's own would hold the future, by its frames, and with it the client, until a garbage
+        # collection that may come in any thread.
+        raise KafkaException(*error.args)
     return future.result()
 
 

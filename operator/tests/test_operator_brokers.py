@@ -44,14 +44,14 @@ def ask(client: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Ask:
                 raise KafkaException(KafkaError(code))
             return 1
 
-        monkeypatch.setattr(kafka_requests, "members", answer)
+        monkeypatch.setattr(kafka_requests, "configs", answer)
         monkeypatch.setattr(kafka_requests, "cluster_id", answer)
         clock.now += PAUSE
         if code is None:
-            client.members("group")
+            client.configs(("topic",))
         else:
             with pytest.raises(BrokersError) as raised:
-                client.members("group")
+                client.configs(("topic",))
             assert not raised.value.remembered
 
     return once
@@ -94,8 +94,8 @@ def test_a_client_that_can_not_ask_for_one_group_is_dropped_at_once(
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
     ask(None)
-    monkeypatch.setattr(kafka_requests, "members", silent)
+    monkeypatch.setattr(kafka_requests, "configs", silent)
     with pytest.raises(BrokersError, match="answers, but not for the topics and the group"):
-        client.members("group")
+        client.configs(("topic",))
     ask(None)
     assert Admin.made == 2
