@@ -270,13 +270,13 @@ def bare_loop(stream: Stream) -> float:
     return spent
 
 
-def naive_loop(stream: Stream, model: SentenceTransformer, messages: int) -> float:
-    """Seconds of the little service's loop: poll one, encode it, write it, for the first ``messages``."""
+def naive_loop(stream: Stream, model: SentenceTransformer) -> float:
+    """Seconds of the little service's loop: poll one, encode it, write it."""
     with topics(stream.bootstrap_servers) as topic:
         consumer, producer = _clients(stream)
         first = consumer.poll(GROUP_SECONDS)
         started = time.monotonic()
-        for number in range(messages):
+        for number in range(stream.messages):
             message = first if number == 0 else consumer.poll(1.0)
             assert message is not None
             document = json.loads(message.value() or b"")
@@ -314,6 +314,19 @@ def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_seco
         found = _sent_and_read(producer, reader, topic, texts, per_second)
         reader.close()
     return found
+
+
+def encoded_singly(model: LoadedModel, texts: Sequence[str], per_second: float) -> list[float]:
+    """Seconds that tokenizer and model take for each text alone, by the same clock as ``latencies``."""
+    found: list[float] = []
+    started = time.monotonic()
+    for number, text in enumerate(texts):
+        # The caches of a processor that slept in between are cold.
+        time.sleep(max(0.0, started + number / per_second - time.monotonic()))
+        before = time.monotonic()
+        model.encoder.submit(model.encoder.tokenize([text])).result()
+        found.append(time.monotonic() - before)
+    return found[FIRST_MESSAGES:]
 
 
 def _sent_and_read(

@@ -47,7 +47,6 @@ from real_texts import long_tailed  # noqa: E402 - as above
 # What is exact everywhere, and the fastest that this machine has.
 PRECISIONS: tuple[Wanted, ...] = ("float32", "auto")
 LOOP = "Kafka to Kafka"
-NAIVE_MESSAGES = 400
 PEER_TEXTS = 1_000
 WAITS = {"20 ms a batch of 64": 0.02, "5 ms a batch of 64": 0.005}
 WAITING_TEXTS = 64
@@ -148,27 +147,26 @@ def _throughput(
 ) -> Row:
     """Messages a second of each contestant, by round, and the loop's processor time outside of the model."""
     flows: dict[int, Flow] = {}
-    naive = min(NAIVE_MESSAGES, len(texts))
 
     def loop() -> float:
         # A disturbed one is replaced by its repetition.
         flow = flows[len(rates[LOOP])] = _flow(stream, models["float32"])
         return flow.seconds
 
-    contestants: dict[str, tuple[int, Callable[[], float]]] = {
-        "the encoder alone": (len(texts), lambda: sum(run.ceiling(models["float32"], texts))),
-        LOOP: (len(texts), loop),
-        "the encoder alone, auto": (len(texts), lambda: sum(run.ceiling(models["auto"], texts))),
-        f"{LOOP}, auto": (len(texts), lambda: _flow(stream, models["auto"]).seconds),
-        "encode in batches of 32": (len(texts), lambda: run.encode_in_batches(theirs, texts)),
-        "poll one, encode one": (naive, lambda: run.naive_loop(stream, theirs, naive)),
-    } | {peer.name: (len(texts), partial(peer.seconds, texts)) for peer in found}
+    contestants: dict[str, Callable[[], float]] = {
+        "the encoder alone": lambda: sum(run.ceiling(models["float32"], texts)),
+        LOOP: loop,
+        "the encoder alone, auto": lambda: sum(run.ceiling(models["auto"], texts)),
+        f"{LOOP}, auto": lambda: _flow(stream, models["auto"]).seconds,
+        "encode in batches of 32": lambda: run.encode_in_batches(theirs, texts),
+        "poll one, encode one": lambda: run.naive_loop(stream, theirs),
+    } | {peer.name: partial(peer.seconds, texts) for peer in found}
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     others: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
-        for name, (messages, work) in contestants.items():
+        for name, work in contestants.items():
             seconds, share = undisturbed(work)
-            rates[name].append(messages / seconds)
+            rates[name].append(len(texts) / seconds)
             others[name].append(share)
             print(f"round {number + 1}: {name}: {rates[name][-1]:,.1f} msgs/s (others {share:.1%})", flush=True)
     return {"others": others} | _report_throughput(rates) | _report_processor(stream, list(flows.values()))
@@ -216,11 +214,19 @@ def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float, text
 
 
 def _latency(stream: Stream, model: LoadedModel, texts: list[str]) -> Row:
-    """From produce to readable output, where the loop is idle between two messages."""
-    seconds, _ = undisturbed(lambda: run.latencies(stream, model, texts[:LATENCY_MESSAGES], LATENCY_PER_SECOND))
-    p50, p99 = (1e3 * float(value) for value in np.percentile(seconds, [50, 99]))
-    print(f"{LATENCY_PER_SECOND} messages a second: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    return {"per_second": LATENCY_PER_SECOND, "p50_ms": p50, "p99_ms": p99}
+    """From produce to readable output, where the loop is idle between two messages, and what of it is the encoder's."""
+    few = texts[:LATENCY_MESSAGES]
+    work = {
+        "Kafka to Kafka": lambda: run.latencies(stream, model, few, LATENCY_PER_SECOND),
+        "the encoder alone": lambda: run.encoded_singly(model, few, LATENCY_PER_SECOND),
+    }
+    found: dict[str, Any] = {"per_second": LATENCY_PER_SECOND}
+    for name, measure in work.items():
+        seconds, _ = undisturbed(measure)
+        p50, p99 = (1e3 * float(value) for value in np.percentile(seconds, [50, 99]))
+        print(f"{LATENCY_PER_SECOND} messages a second, {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        found[name] = {"p50_ms": p50, "p99_ms": p99}
+    return found
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ latency beside the longest batch of the backlog's texts, and the backlog's rate 
 by ``make bench``; writes every round to ``out/benchmarks/workers.json``.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -37,7 +38,6 @@ from worker_process import WorkerProcess  # noqa: E402 - as above
 TEXTS = 4_000
 WAITING = 60_000
 PARTITIONS = 4
-ROUNDS = 3
 SECONDS = 30.0
 PER_SECOND = 2
 OUTPUT = ROOT / "out" / "benchmarks" / "workers.json"
@@ -47,13 +47,16 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
     texts = long_tailed(TEXTS)
     with KafkaBroker(own=True) as kafka:
         servers = kafka.bootstrap_servers
         create_topics(servers, ["texts"], partitions=PARTITIONS)
         values = (json.dumps({"id": n, "text": text}).encode() for n, text in enumerate(islice(cycle(texts), WAITING)))
         produce(servers, (Record("texts", n % PARTITIONS, value=value) for n, value in enumerate(values)), timeout=300)
-        rows = {"queries": _queries(servers, texts), "sharing": _sharing(servers)}
+        rows = {"queries": _queries(servers, texts, rounds), "sharing": _sharing(servers, rounds)}
     rows["environment"] = machine("torch", "openvino", "confluent-kafka")
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(rows, indent=1), encoding="utf-8")
@@ -105,24 +108,24 @@ def _metric(port: int, name: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
-def _queries(servers: str, texts: Sequence[str]) -> Row:
+def _queries(servers: str, texts: Sequence[str], rounds: int) -> Row:
     longest = _longest_batch(texts)
-    rounds: list[Row] = []
+    found_rounds: list[Row] = []
     latencies: list[float] = []
     with _workers(servers, "queried", [os.sched_getaffinity(0)]) as workers:
         asking = cycle(texts)
-        for number in range(ROUNDS):
+        for number in range(rounds):
             without, _ = undisturbed(lambda: _rate(workers, SECONDS))
             (found, rate), _ = undisturbed(lambda: _asked(workers[0], asking))
             latencies += found
-            rounds.append({"without": without, "with": rate, "seconds": found})
+            found_rounds.append({"without": without, "with": rate, "seconds": found})
             print(f"round {number + 1}: {without:,.0f} tokens/s alone, {rate:,.0f} beside queries", flush=True)
     p50, p99 = (float(value) for value in np.percentile(latencies, [50, 99]))
-    kept = statistics.median(one["with"] / one["without"] for one in rounds)
+    kept = statistics.median(one["with"] / one["without"] for one in found_rounds)
     print(f"{len(latencies)} queries beside a backlog: p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms")
     print(f"the longest batch: {1e3 * longest:.0f} ms; p99 is {p99 / longest:.2f} of it (the aim is at most 3)")
     print(f"the backlog keeps {kept:.3f} of its rate (the aim is at least 0.85)")
-    return {"longest_batch_seconds": longest, "p50": p50, "p99": p99, "kept": kept, "rounds": rounds}
+    return {"longest_batch_seconds": longest, "p50": p50, "p99": p99, "kept": kept, "rounds": found_rounds}
 
 
 def _longest_batch(texts: Sequence[str]) -> float:
@@ -166,7 +169,7 @@ def _ask(port: int, text: str) -> float:
     return time.monotonic() - started
 
 
-def _sharing(servers: str) -> Row:
+def _sharing(servers: str, rounds: int) -> Row:
     processors = sorted(os.sched_getaffinity(0))[:2]
     if len(processors) < 2:
         sys.exit("two workers of a thread each need two processors, and this process may use one")
@@ -175,7 +178,7 @@ def _sharing(servers: str) -> Row:
         "two workers of one thread": [{processors[0]}, {processors[1]}],
     }
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for name, threads in contestants.items():
             with _workers(servers, f"shared-{number}-{len(threads)}", threads) as workers:
                 rate, _ = undisturbed(_rate_of(workers))

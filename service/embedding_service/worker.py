@@ -3,7 +3,6 @@
 import atexit
 import gc
 import logging
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -21,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Longer than the worst batch, and than a broker that hangs in a commit.
 _LIVE_SECONDS = 120.0
-# Python's own are 0.005.
-_SWITCH_SECONDS = 0.0001
 
 
 def settle_interpreter() -> None:
@@ -31,8 +28,6 @@ def settle_interpreter() -> None:
     gc.freeze()
     # Some complain at the end of what nobody has collected.
     atexit.register(gc.unfreeze)
-    # Each of a model's hundred operations lets go of the interpreter, and may wait so long to have it back.
-    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 class Worker:
