@@ -18,7 +18,7 @@ from embedding_operator.silence import Silence
 from embedding_operator.topics import NewTopic, TopicChanges
 from embedding_service.connection_check import examine
 from embedding_service.contract.broker_trouble import BrokerTrouble, Trouble, TroubleReason, explain
-from embedding_service.contract.kafka import Connection, connection_config
+from embedding_service.contract.kafka import ClientConfig, Connection, connection_config
 from embedding_service.contract.patience import Patience
 
 _IDLE_SECONDS = 600.0
@@ -79,10 +79,12 @@ class Brokers:
     def client(self, connection: Connection) -> "Client":
         """The client of a cluster and an identity; those that nobody used for long are closed."""
         now = self._clock()
+        # Let go of without the lock: a client may take its time to end.
+        idle = []
         with self._lock:
             for known, client in list(self._clients.items()):
                 if now - client.used > _IDLE_SECONDS:
-                    del self._clients[known]
+                    idle.append(self._clients.pop(known))
             client = self._clients.setdefault(connection, Client(connection, self._clock))
             client.used = now
             return client
@@ -148,7 +150,7 @@ class Client:
             self._answered()
             raise BrokersError(denied.problem) from None
         except KafkaException as error:
-            raise BrokersError(self._problem(error.args[0], about_cluster=ask == self._identity)) from None
+            raise BrokersError(self._problem(error.args[0], ask)) from None
         finally:
             self._silence.asked()
         self._answered()
@@ -171,15 +173,23 @@ class Client:
     def _connected(self) -> AdminClient:
         with self._lock:
             if self._admin is None:
-                options = {"log_level": 0, "error_cb": self._trouble, "reconnect.backoff.max.ms": 2000}
-                self._admin = AdminClient(connection_config(self._connection) | options)
+                self._admin = AdminClient(self._config())
             return self._admin
+
+    def _config(self) -> ClientConfig:
+        return connection_config(self._connection) | {
+            "log_level": 0,
+            "error_cb": self._trouble,
+            "reconnect.backoff.max.ms": 2000,
+            # Its end would wait for a last push.
+            "enable.metrics.push": False,
+        }
 
     def _drop_admin(self) -> None:
         with self._lock:
             self._admin = None
 
-    def _problem(self, error: KafkaError, *, about_cluster: bool = False) -> Problem:
+    def _problem(self, error: KafkaError, ask: Callable[..., Any]) -> Problem:
         """What an error means, for this question and for the next ones."""
         # It may be another cluster when it answers again.
         self._cluster_id = None
@@ -193,12 +203,13 @@ class Client:
         problem = Problem(trouble.reason, f"Kafka: {trouble.message}")
         if trouble.reason is TroubleReason.ACCESS_DENIED:
             self._answered()
-        elif trouble.reason is TroubleReason.BROKER_UNREACHABLE and not about_cluster and self._answers():
+        elif trouble.reason is TroubleReason.BROKER_UNREACHABLE and ask != self._identity and self._answers():
             # One partition without a leader, or one coordinator that hangs, is nothing to other pipelines.
             self._answered()
             # Asked for a group whose coordinator was restarted, librdkafka goes on waiting for the broker that it knew
-            # before (its issue 5511).
-            self._drop_admin()
+            # before (its issue 5511). What a group has committed is asked by another client.
+            if ask != self._progress:
+                self._drop_admin()
             message = (
                 f"Kafka at {servers} answers, but not for the topics and the group of this pipeline: {error.str()}"
             )
@@ -231,7 +242,8 @@ class Client:
         told = explain(error.name(), error.str())
         if error.code() in _PASSING:
             return told
-        silent = told is None or told.reason is TroubleReason.BROKER_UNREACHABLE
+        # Librdkafka's own errors are below zero; who got a broker's answer needs no other explanation.
+        silent = error.code() < 0 and (told is None or told.reason is TroubleReason.BROKER_UNREACHABLE)
         trouble = (self._trouble.last() if silent else None) or told
         return None if trouble is None else examine(trouble, self._connection)
 
@@ -245,7 +257,7 @@ class Client:
         topic_id, begins, ends = offsets
         if self._caught_up.is_so(wanted.group, topic_id, ends):
             return Progress(topic_id, 0, tuple(ends), tuple(begins), self._clock())
-        committed = kafka_requests.committed(self._connection, wanted.group, topic)
+        committed = kafka_requests.committed(self._config(), wanted.group, topic)
         beyond = any(offset > ends[number] for number, offset in committed.items() if number < len(ends))
         # Most often what came in, and was embedded, since the ends were asked for.
         highs = kafka_requests.highs(admin, topic) if beyond else ends
@@ -262,7 +274,7 @@ class Client:
     def _not_created(self, name: str, error: KafkaException | DeniedError) -> Problem:
         if isinstance(error, DeniedError):
             return error.problem
-        refused = self._problem(error.args[0])
+        refused = self._problem(error.args[0], self._create)
         return Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
 
 

@@ -28,7 +28,7 @@ from confluent_kafka.admin import NewTopic as AdminNewTopic  # type: ignore[attr
 from embedding_operator.observed import Offsets, Problem, Topic
 from embedding_operator.topics import NewTopic
 from embedding_service.contract.broker_trouble import missing_acl
-from embedding_service.contract.kafka import Connection, connection_config
+from embedding_service.contract.kafka import ClientConfig
 
 REQUEST_SECONDS = 5.0
 # REQUEST_SECONDS, more or less.
@@ -88,6 +88,8 @@ def configs(admin: AdminClient, names: tuple[str, ...]) -> dict[str, dict[str, s
 def offsets(admin: AdminClient, there: Iterable[Topic]) -> dict[str, Offsets]:
     """By topic."""
     those = tuple(there)
+    for topic in those:
+        _learn_leaders(admin, topic)
     asked = [_ask_offsets(admin, those, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())]
     begins, ends = (_answered(futures) for futures in asked)
     return {
@@ -100,22 +102,25 @@ def offsets(admin: AdminClient, there: Iterable[Topic]) -> dict[str, Offsets]:
 
 def highs(admin: AdminClient, topic: Topic) -> list[int]:
     """By partition of a topic, the offset after the last record of all, those of open transactions included."""
+    _learn_leaders(admin, topic)
     found = _answered(_ask_offsets(admin, (topic,), OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED))
     return [found[topic.name, number] for number in range(topic.partitions)]
 
 
-def committed(connection: Connection, group: str, topic: Topic) -> dict[int, int]:
-    """What the group has committed, by partition of the topic."""
+def committed(client: ClientConfig, group: str, topic: Topic) -> dict[int, int]:
+    """What the group has committed, by partition of the topic. ``client``: how to reach the cluster."""
     # By a consumer that never joins. An AdminClient's request to a group's coordinator takes the process down where
     # that broker says that it isn't the coordinator (librdkafka's issue 5040), and where it ends just then (5397).
-    config = connection_config(connection) | {
+    config = client | {
         "group.id": group,
         # Else it waits for the end of a worker's transaction.
         "isolation.level": "read_uncommitted",
-        "log_level": 0,
     }
     with _acl("READ", f"consumer group '{group}'"), Consumer(config) as consumer:
         answer = _committed(consumer, [TopicPartition(topic.name, number) for number in range(topic.partitions)])
+    for found in answer:
+        if found.error is not None:
+            raise KafkaException(found.error)
     return {found.partition: found.offset for found in answer if found.offset >= 0}
 
 
@@ -124,15 +129,16 @@ def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPar
         try:
             answer: list[TopicPartition] = consumer.committed(asked, timeout=seconds)
             return answer
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._TIMED_OUT:
-                raise
-            timed_out = error
+        except KafkaException as raised:
+            error = raised.args[0]
+        if error.code() != KafkaError._TIMED_OUT:
+            break
         # Who may not ask is told so here, and there nothing at all.
         message = consumer.poll(0)
         if message is not None and (told := message.error()) is not None:
-            raise KafkaException(told)
-    raise timed_out
+            error = told
+            break
+    raise KafkaException(error)
 
 
 def create(admin: AdminClient, wanted: Iterable[NewTopic]) -> tuple[list[str], dict[str, KafkaException | DeniedError]]:
@@ -146,11 +152,12 @@ def create(admin: AdminClient, wanted: Iterable[NewTopic]) -> tuple[list[str], d
                 _result(future)
             created.append(name)
         except DeniedError as denied:
-            refused[name] = denied
+            # New ones: those that were raised hold this frame, and the client with it.
+            refused[name] = DeniedError(denied.problem)
         except KafkaException as error:
             # Somebody else was faster: it is theirs.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                refused[name] = error
+                refused[name] = KafkaException(error.args[0])
     return created, refused
 
 
@@ -204,6 +211,15 @@ def delete(admin: AdminClient, names: tuple[str, ...], group: str) -> None:
         for name, deleted in admin.delete_topics(list(names), request_timeout=REQUEST_SECONDS).items():
             with _acl("DELETE", f"topic '{name}'"):
                 _unless(deleted, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _learn_leaders(admin: AdminClient, topic: Topic) -> None:
+    """Have the client know who leads each partition. Raises ``LEADER_NOT_AVAILABLE`` where nobody does."""
+    # Asked for offsets of which it doesn't know that, librdkafka 2.16 goes on with what another of its threads may have
+    # freed meanwhile (rd_kafka_ListOffsets), and the process ends.
+    partitions = admin.list_topics(topic.name, timeout=REQUEST_SECONDS).topics[topic.name].partitions
+    if any(number not in partitions or partitions[number].leader < 0 for number in range(topic.partitions)):
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
 
 
 def _ask_offsets(
