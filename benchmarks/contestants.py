@@ -247,7 +247,6 @@ def _cpu_seconds() -> dict[str, float]:
 
 def bare_loop(stream: Stream) -> float:
     """CPU seconds of the least that can be done: consume, parse, write, produce, with the worker's own clients."""
-    vector = _VECTORS[0]
     with topics(stream.bootstrap_servers) as topic:
         kafka = _settings(stream, topic, {}).kafka
         consumer, producer = Consumer(consumer_config(kafka)), Producer(producer_config(kafka))
@@ -259,7 +258,8 @@ def bare_loop(stream: Stream) -> float:
                 if message.error() is not None:
                     continue
                 document = orjson.loads(message.value() or b"")
-                document["embedding"] = vector
+                # Each its own, as the worker's are: the same one again would be compressed to nothing.
+                document["embedding"] = _VECTORS[left % len(_VECTORS)]
                 value = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
                 producer.produce(topic, value, key=message.key())
                 left -= 1
