@@ -11,12 +11,19 @@ from hosted_api import is_served
 from metrics_server import metrics_server
 from scaling_curve import Curve
 from system_fixtures import Pipelines, System
+from testcluster.tools import path
 from watched_values import watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.autoscalers, pytest.mark.timeout(900, func_only=True)]
 
 # Far from both an idle worker and a busy one, also where the machine has other things to do.
 CPU = {"metric": "CPU", "minReplicas": 1, "maxReplicas": 3, "targetCPUUtilization": 25, "behavior": QUICK}
+
+
+@pytest.fixture(autouse=True)
+def built() -> None:
+    """metrics-server, before the test's time begins: it takes minutes where Go has built none of its packages."""
+    path("metrics-server")
 
 
 def test_a_burst_is_drained_by_more_workers_which_go_again_once_metrics_server_is_there(

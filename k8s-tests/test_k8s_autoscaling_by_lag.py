@@ -24,6 +24,7 @@ from kafka_users import (
 from keda import keda
 from scaling_curve import Curve
 from system_fixtures import Object, Pipeline, Pipelines, System
+from testcluster.tools import path
 from watched_values import watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.autoscalers, pytest.mark.timeout(900, func_only=True)]
@@ -36,6 +37,13 @@ MINUTE = 60.0
 # So that enough of them wait however fast the first ones are.
 MORE_TEXTS = 30_000
 NIGHTLY = LAG | {"minReplicas": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    """KEDA's programs, before a test's time begins: they take minutes where Go has built none of their packages."""
+    for name in ("keda-operator", "keda-adapter"):
+        path(name)
 
 
 @pytest.fixture
