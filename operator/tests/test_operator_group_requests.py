@@ -1,6 +1,5 @@
 """What the operator asks Kafka about groups and offsets, and that no answer, or none, ends it."""
 
-import gc
 import multiprocessing
 import signal
 import threading
@@ -95,27 +94,6 @@ def test_a_group_that_may_not_be_asked_about_is_named_with_the_right_that_is_mis
     progress = client.observe(wanted).progress
     assert progress is not None
     assert progress.lag == 1
-
-
-def clients() -> set[int]:
-    """The AdminClients that are there, by what Python knows them by."""
-    return {id(found) for found in gc.get_objects() if isinstance(found, AdminClient)}
-
-
-def test_a_client_that_is_dropped_ends_there_and_not_in_whatever_thread_collects_garbage(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(kafka_requests, "REQUEST_SECONDS", 0.5)
-    others = clients()
-    gc.disable()
-    try:
-        brokers = Brokers()
-        with pytest.raises(BrokersError):
-            brokers.client(Connection(("127.0.0.1:1",))).configs(("topic",))
-        del brokers
-        assert clients() <= others
-    finally:
-        gc.enable()
 
 
 class Leaders:
