@@ -271,10 +271,10 @@ class Client:
         problems = [self._not_created(name, error) for name, error in refused.items()]
         return kafka_requests.ids(admin, created), next(iter(problems), None)
 
-    def _not_created(self, name: str, error: KafkaException | DeniedError) -> Problem:
-        if isinstance(error, DeniedError):
-            return error.problem
-        refused = self._problem(error.args[0], self._create)
+    def _not_created(self, name: str, error: Problem | KafkaError) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        refused = self._problem(error, self._create)
         return Problem(refused.reason, f"topic '{name}' can't be created: {refused.message}")
 
 

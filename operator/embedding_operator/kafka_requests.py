@@ -141,23 +141,22 @@ def _committed(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPar
     raise KafkaException(error)
 
 
-def create(admin: AdminClient, wanted: Iterable[NewTopic]) -> tuple[list[str], dict[str, KafkaException | DeniedError]]:
+def create(admin: AdminClient, wanted: Iterable[NewTopic]) -> tuple[list[str], dict[str, Problem | KafkaError]]:
     """Create topics. Returns those that were created here, and what was said of the others that aren't there."""
     asked = admin.create_topics([_admin_topic(new) for new in wanted], request_timeout=REQUEST_SECONDS)
     created: list[str] = []
-    refused: dict[str, KafkaException | DeniedError] = {}
+    refused: dict[str, Problem | KafkaError] = {}
     for name, future in asked.items():
         try:
             with _acl("CREATE", f"topic '{name}'"):
                 _result(future)
             created.append(name)
         except DeniedError as denied:
-            # New ones: those that were raised hold this frame, and the client with it.
-            refused[name] = DeniedError(denied.problem)
+            refused[name] = denied.problem
         except KafkaException as error:
             # Somebody else was faster: it is theirs.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                refused[name] = KafkaException(error.args[0])
+                refused[name] = error.args[0]
     return created, refused
 
 
