@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from embedding_operator import scaling
 from embedding_operator.api_autoscaling import Autoscaling
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.observed import Object, Observed, condition
 from embedding_operator.providers import AUTOSCALER, KEDAS_AUTOSCALER, SCALED_OBJECT, Provider, bounds
 from embedding_operator.reasons import Reason
@@ -29,7 +30,7 @@ def says(observed: Observed, autoscaling: Autoscaling) -> Said:
         )
     if by is Provider.KEDA:
         return _keda_says(observed, autoscaling)
-    if scaling.running(observed.objects.get(scaling.DEPLOYMENT)) == 0:
+    if running(observed.objects.get(DEPLOYMENT)) == 0:
         return Said("Unknown", Reason.NO_WORKERS, "no worker runs, and an autoscaler doesn't start the first one")
     return _kubernetes_says(observed, autoscaling, observed.objects.get(AUTOSCALER))
 
@@ -43,7 +44,7 @@ def _keda_says(observed: Observed, autoscaling: Autoscaling) -> Said:
         return Said("Unknown", Reason.PROGRESSING, "KEDA has not looked at the ScaledObject yet")
     if ready["status"] != "True":
         return Said("False", Reason.METRIC_NOT_SERVED, f"{_STAYS} until KEDA knows their lag: {ready['message']}")
-    if scaling.running(observed.objects.get(scaling.DEPLOYMENT)) == 0:
+    if running(observed.objects.get(DEPLOYMENT)) == 0:
         return _follows(observed, autoscaling, "")
     return _kubernetes_says(observed, autoscaling, observed.objects.get(KEDAS_AUTOSCALER))
 

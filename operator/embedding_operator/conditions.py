@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from embedding_operator import scaling, topics, workers
 from embedding_operator.autoscaler_says import says
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.observed import Kafka, Object, Observed, Problem
 from embedding_operator.plan import Gate, Plan
 from embedding_operator.providers import Provider
@@ -95,7 +96,7 @@ def _workers_ready(observed: Observed, plan: Plan) -> Condition:
     wanted = scaling.asked_for(observed)
     if wanted == 0:
         return condition(*_no_worker(observed))
-    live = observed.objects.get("Deployment")
+    live = observed.objects.get(DEPLOYMENT)
     problem = workers.problem(live, observed.pods, observed.now)
     enough = min(wanted, scaling.fewest(observed))
     if problem is not None and not _is_of_the_surplus(problem, observed, enough):
@@ -116,7 +117,7 @@ def _is_of_the_surplus(problem: Problem, observed: Observed, enough: int) -> boo
     """
     if observed.pipeline.spec.autoscaling is None or problem.reason not in workers.NO_ROOM:
         return False
-    there, updated, available = _counts(observed.objects.get("Deployment"))
+    there, updated, available = _counts(observed.objects.get(DEPLOYMENT))
     return updated >= there and available >= max(1, enough)
 
 
@@ -137,7 +138,7 @@ def _workers(count: int) -> str:
 
 def _held_back(deployment: Object | None, wanted: int, plan: Plan) -> str | None:
     """That workers wait to be started, where they do."""
-    there = scaling.running(deployment)
+    there = running(deployment)
     if plan.gate is not Gate.HOLD or there >= wanted:
         return None
     return f"{there} of {wanted} workers run; the others are started once the brokers answer and have all topics"
@@ -150,7 +151,7 @@ def _rolled_out(deployment: Object | None, wanted: int, enough: int) -> str | No
     status = deployment.get("status", {})
     # A Deployment is seen here before its controller, or the watch, has followed our change.
     behind = status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0)
-    if behind or scaling.running(deployment) != wanted:
+    if behind or running(deployment) != wanted:
         return "the workers' Deployment was just changed"
     there, updated, available = _counts(deployment)
     # Those of the current template that are too many go by themselves.
@@ -174,7 +175,7 @@ def _model_ready(observed: Observed) -> Condition:
     def condition(status: str, reason: str, message: str) -> Condition:
         return Condition("ModelReady", status, reason, message)
 
-    live = observed.objects.get("Deployment")
+    live = observed.objects.get(DEPLOYMENT)
     # First, since a worker that is ready may be one of those before a change of the image or its environment.
     problem = workers.problem(live, observed.pods, observed.now)
     if problem is not None and problem.reason in workers.MODEL_REASONS:

@@ -10,6 +10,7 @@ from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError, Wanted
 from embedding_operator.cluster import Cluster
 from embedding_operator.credentials import connection
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.observe import Observer
 from embedding_operator.observed import Object, Problem
 from embedding_operator.providers import SCALED_OBJECT
@@ -76,8 +77,7 @@ class Deletion:
         if scaled is not None and "deletionTimestamp" not in scaled["metadata"]:
             # Or KEDA would start a worker again.
             self._cluster.delete(scaled, SCALED_OBJECT)
-        live = objects.get("Deployment")
-        if live is not None and live["spec"].get("replicas", 1) > 0:
+        if running(objects.get(DEPLOYMENT)) > 0:
             self._cluster.scale(pipeline.metadata.namespace, names.worker(pipeline), 0)
             return _AGAIN_SECONDS
         problem = self._clean_up(key, pipeline)

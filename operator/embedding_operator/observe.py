@@ -10,6 +10,7 @@ from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.brokers import Brokers, BrokersError, Wanted, with_configs
 from embedding_operator.cluster import Cluster
 from embedding_operator.credentials import connection, gather, http_token, secret_names
+from embedding_operator.desired.deployment import DEPLOYMENT
 from embedding_operator.memory import Memory
 from embedding_operator.observed import Kafka, Object, Observed, Problem, Secrets
 from embedding_operator.providers import APIS, AUTOSCALER, SCALED_OBJECT, Provider, provider
@@ -86,7 +87,7 @@ class Observer:
 
         One that answers is asked once, the others at each resync.
         """
-        told = workers.configured(observed.objects.get("Deployment"), observed.pods)
+        told = workers.configured(observed.objects.get(DEPLOYMENT), observed.pods)
         ready = [pod for pod in told if pod["status"].get("podIP")]
         if not ready or observed.secrets.problem is not None:
             return None

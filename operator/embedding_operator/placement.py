@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from embedding_operator import names
+from embedding_operator.desired.deployment import running
 from embedding_operator.observed import Object, Problem, condition
 from embedding_operator.reasons import Reason
 
@@ -33,7 +34,7 @@ def problem(
     stuck = found[: max(0, len(found) - sum(_makes_room(pod, now) for pod in pods))]
     if not stuck:
         return None
-    wanted = len(pods) if deployment is None else deployment["spec"].get("replicas", 1)
+    wanted = len(pods) if deployment is None else running(deployment)
     said = _said(stuck[0]).rstrip(". ")
     missing = next(_missing(deployment, stuck), None)
     why = said if missing is None else f"{missing} ({said})"

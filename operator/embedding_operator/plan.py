@@ -5,9 +5,10 @@ from enum import Enum
 
 from embedding_operator import names, topics
 from embedding_operator.compare import differs
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.observed import Kafka, Object, Observed, Problem
 from embedding_operator.providers import AUTOSCALER, KEDA_KINDS, kinds
-from embedding_operator.scaling import DEPLOYMENT, asked_for, running
+from embedding_operator.scaling import asked_for
 from embedding_operator.topics import TopicChanges
 
 

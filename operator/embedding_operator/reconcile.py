@@ -18,6 +18,7 @@ from embedding_operator.cluster import Cluster
 from embedding_operator.conditions import Condition, conditions, unreadable
 from embedding_operator.credentials import connection
 from embedding_operator.deletion import Deletion
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.desired.state import desired_state
 from embedding_operator.memory import Memory
 from embedding_operator.metrics import PipelineFigures
@@ -151,7 +152,7 @@ class Reconciler:
         state = (observed.pipeline.metadata.generation, checksum, partitions, stopped, served, versions)
         if self._memory.settled(key) == state:
             return decide(observed, ())
-        live, placed = observed.objects.get(scaling.DEPLOYMENT), placement.placed(observed.pods, observed.now)
+        live, placed = observed.objects.get(DEPLOYMENT), placement.placed(observed.pods, observed.now)
         built = desired_state(
             observed.pipeline, self._settings, checksum, partitions, live=live, placed=placed, stopped=stopped
         )
@@ -205,12 +206,12 @@ class Reconciler:
         return None
 
     def _write_objects(self, observed: Observed, plan: Plan) -> None:
-        live = observed.objects.get(scaling.DEPLOYMENT)
+        live = observed.objects.get(DEPLOYMENT)
         if plan.release_replicas and live is not None:
             self._cluster.release_replicas(live)
         # Down comes first: who may no longer run, be it by a conflict, doesn't go on because something is refused, and
         # doesn't read what is meant for later.
-        down = live is not None and plan.scale is not None and plan.scale < scaling.running(live)
+        down = live is not None and plan.scale is not None and plan.scale < running(live)
         if down:
             self._scale(observed, plan)
         for kind, found in plan.delete:

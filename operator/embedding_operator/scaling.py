@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from embedding_operator import names
 from embedding_operator.api import EmbeddingPipeline
+from embedding_operator.desired.deployment import DEPLOYMENT, running
 from embedding_operator.observed import Kafka, Object, Observed, condition
 from embedding_operator.providers import AUTOSCALER, SCALED_OBJECT, Provider, bounds, provider
 
-DEPLOYMENT = "Deployment"
 # Of a HorizontalPodAutoscaler's ScalingActive: nobody told it the workers' CPU, or their lag.
 _LACKS_METRIC = frozenset({"FailedGetContainerResourceMetric", "FailedGetExternalMetric"})
 
@@ -32,11 +32,6 @@ def cap(observed: Observed) -> int | None:
     # Kubernetes' word, and KEDA's.
     most: int | None = spec.get("maxReplicas", spec.get("maxReplicaCount"))
     return most
-
-
-def running(deployment: Object | None) -> int:
-    """How many workers the Deployment has now, or is about to have."""
-    return 0 if deployment is None else int(deployment["spec"].get("replicas", 1))
 
 
 def asked_for(observed: Observed) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from embedding_operator import names, topics
 from embedding_operator.conditions import Condition
+from embedding_operator.desired.deployment import DEPLOYMENT
 from embedding_operator.durations import duration
 from embedding_operator.observed import Kafka, Object, Observed
 
@@ -15,7 +16,7 @@ FIGURES = frozenset({"lag", "messagesPerSecond", "caughtUpIn", "deadLetters"})
 def status(observed: Observed, found: tuple[Condition, ...], now: str) -> dict[str, Any]:
     """The whole status; ``now`` is RFC 3339."""
     pipeline = observed.pipeline
-    live = observed.objects.get("Deployment", {}).get("status", {})
+    live = observed.objects.get(DEPLOYMENT, {}).get("status", {})
     values = {
         "observedGeneration": pipeline.metadata.generation,
         "conditions": _stored(found, observed.status, pipeline.metadata.generation, now),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from embedding_operator import names, placement
+from embedding_operator.desired.deployment import running
 from embedding_operator.observed import Object, Problem, condition
 from embedding_operator.placement import ends
 from embedding_operator.reasons import Reason
@@ -167,7 +168,7 @@ def _forbidden(deployment: Object | None) -> Problem | None:
     if deployment is None or failure.get("status") != "True":
         return None
     # It stays until the workers of the former template are gone, too.
-    if deployment["status"].get("updatedReplicas", 0) >= deployment["spec"].get("replicas", 1):
+    if deployment["status"].get("updatedReplicas", 0) >= running(deployment):
         return None
     said = failure.get("message", failure.get("reason", ""))
     advice = "change spec.worker, or what the namespace allows"

@@ -6,6 +6,7 @@ from embedding_operator.desired.metadata import Object, metadata
 from embedding_operator.desired.pod import pod_template
 from embedding_operator.settings import OperatorSettings
 
+DEPLOYMENT = "Deployment"
 # A large model is downloaded before the first worker of an update is ready.
 _PROGRESS_SECONDS = 3600
 
@@ -18,7 +19,7 @@ def deployment(pipeline: EmbeddingPipeline, settings: OperatorSettings, annotati
     surge = 0 if any("/" in name for name in limits) else 1
     return {
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": DEPLOYMENT,
         "metadata": metadata(pipeline),
         "spec": {
             "selector": {"matchLabels": names.match_labels(pipeline)},
@@ -32,3 +33,8 @@ def deployment(pipeline: EmbeddingPipeline, settings: OperatorSettings, annotati
             "template": template,
         },
     }
+
+
+def running(live: Object | None) -> int:
+    """How many workers a Deployment has now, or is about to have."""
+    return 0 if live is None else int(live["spec"].get("replicas", 1))

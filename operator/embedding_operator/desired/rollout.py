@@ -5,6 +5,7 @@ workers, one that may be unavailable would be used up by that, and no other work
 """
 
 from embedding_operator import names
+from embedding_operator.desired.deployment import running
 from embedding_operator.desired.metadata import Object
 
 
@@ -19,7 +20,7 @@ def paced(built: Object, live: Object | None, placed: int) -> Object:
     if kept is None:
         return built
     # By the number of workers now: an autoscaler may change it on the way.
-    pace = {"maxSurge": 0, "maxUnavailable": max(1, live["spec"].get("replicas", 1) - kept)}
+    pace = {"maxSurge": 0, "maxUnavailable": max(1, running(live) - kept)}
     spec = built["spec"] | {"strategy": {"type": "RollingUpdate", "rollingUpdate": pace}}
     return built | {"metadata": built["metadata"] | {"annotations": {names.KEPT: str(kept)}}, "spec": spec}
 
@@ -38,7 +39,7 @@ def _goes_on(live: Object) -> bool:
     behind = status.get("observedGeneration", 0) < live["metadata"].get("generation", 0)
     there, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     # A former worker that is evicted isn't there until Kubernetes has made another one of its template.
-    return bool(behind or updated < max(there, live["spec"].get("replicas", 1)))
+    return bool(behind or updated < max(there, running(live)))
 
 
 def _template(deployment: Object) -> str | None:
