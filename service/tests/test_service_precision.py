@@ -9,7 +9,9 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -23,7 +25,7 @@ from transformers import AutoConfig
 
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
-from embedding_service.encoders import loading, trial
+from embedding_service.encoders import loading, processors, trial
 from embedding_service.encoders.protocol import LoadedModel, Matrix
 from tiny_models import bert_mean
 from waiting import wait_until
@@ -195,18 +197,75 @@ def test_batches_come_back_as_they_were_given_however_many_are_under_way(model: 
     assert np.allclose(together, alone, atol=1e-6)
 
 
+@dataclass
+class Begun:
+    """Of each batch, how many streams share the threads that compute it; ``slow``, as if none was through yet."""
+
+    streams: list[int] = field(default_factory=list)
+    slow: bool = False
+
+
+class Told:
+    """One of OpenVINO's own requests, that tells when it begins."""
+
+    def __init__(self, request: openvino.InferRequest, streams: int, begun: Begun) -> None:
+        self._request, self._streams, self._begun = request, streams, begun
+
+    def start_async(self, inputs: object) -> None:
+        self._begun.streams.append(self._streams)
+        self._request.start_async(inputs)
+
+    def wait_for(self, milliseconds: int) -> bool:
+        return not self._begun.slow and bool(self._request.wait_for(milliseconds))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
+    """On two threads."""
+    found = Begun()
+    request = openvino.CompiledModel.create_infer_request
+
+    def told(model: openvino.CompiledModel) -> Told:
+        return Told(request(model), int(model.get_property("NUM_STREAMS")), found)
+
+    monkeypatch.setattr(openvino.CompiledModel, "create_infer_request", told)
+    monkeypatch.setattr(processors, "available", lambda: 2)
+    return found
+
+
+def test_a_text_that_comes_alone_has_all_threads_and_texts_beside_one_another_share_them(
+    tiny: Path, begun: Begun
+) -> None:
+    encoder = load(tiny).encoder
+    text = encoder.tokenize(["a text of several words"])
+    begun.streams.clear()
+    found = [encoder.submit(text).result() for _ in range(3)]
+    assert begun.streams == [1, 1, 1]
+    begun.slow = True
+    under_way = [encoder.submit(text) for _ in range(3)]
+    assert begun.streams[3:] == [1, 2, 2]
+    found += [computation.result() for computation in under_way]
+    assert np.allclose(np.concatenate(found), found[0], atol=1e-6)
+    encoder.submit(text).result()
+    assert begun.streams[6:] == [1]
+
+
 SAVE = """
 import os, sys, threading
 from pathlib import Path
 import numpy as np
-from embedding_service.encoders import openvino
+from embedding_service.encoders import openvino_graph
 weights = Path(sys.argv[1]) / "model.bin"
 # Takes no more than is read from it.
 os.mkfifo(weights)
-parameter = openvino.ov.opset13.parameter([1_000_000], np.float32)
-added = openvino.ov.opset13.add(parameter, np.arange(1_000_000, dtype=np.float32))
-model = openvino.ov.Model([added], [parameter])
-saving = threading.Thread(target=openvino._write, args=[model, weights.parent])
+ov = openvino_graph.ov
+parameter = ov.opset13.parameter([1_000_000], np.float32)
+added = ov.opset13.add(parameter, np.arange(1_000_000, dtype=np.float32))
+model = ov.Model([added], [parameter])
+saving = threading.Thread(target=openvino_graph._write, args=[model, weights.parent])
 saving.start()
 print(len(weights.read_bytes()))
 saving.join()
@@ -224,19 +283,19 @@ import json, os, sys
 from pathlib import Path
 import torch
 from embedding_service.contract.settings import ModelSettings
-from embedding_service.encoders import loading, openvino, processors
+from embedding_service.encoders import loading, openvino_graph, processors
 sys.stdin.readline()
 if len(sys.argv) > 2:
     own, cgroups = map(Path, sys.argv[2:])
     available = processors.available
     processors.available = lambda: available(cgroups, own)
-compile = openvino.Graph.compiled
+compile = openvino_graph.Graph.compiled
 found = {}
-def compiled(self, precision, threads):
-    model = compile(self, precision, threads)
+def compiled(self, precision, threads, streams):
+    model = compile(self, precision, threads, streams)
     found["openvino"] = int(model.get_property("INFERENCE_NUM_THREADS"))
     return model
-openvino.Graph.compiled = compiled
+openvino_graph.Graph.compiled = compiled
 loading.load(ModelSettings(name=sys.argv[1], device="cpu"))
 print(json.dumps(found | {"torch": torch.get_num_threads(), "tokenizers": int(os.environ["RAYON_NUM_THREADS"])}))
 try:

@@ -110,12 +110,11 @@ class Selection:
         if candidate.backend == "pytorch":
             return self._reference.in_precision(self._by_ids, getattr(torch, candidate.precision))
         # Not where a GPU computes.
-        from embedding_service.encoders import openvino
+        from embedding_service.encoders.openvino import OpenVinoEncoder
+        from embedding_service.encoders.openvino_graph import Graph
 
-        graph = openvino.Graph.of(self._by_ids, self._cache, {"files": self._contract.files}, self._versions)
-        return openvino.OpenVinoEncoder(
-            graph.compiled(candidate.precision, self._machine.threads), self._reference, self._by_ids
-        )
+        graph = Graph.of(self._by_ids, self._cache, {"files": self._contract.files}, self._versions)
+        return OpenVinoEncoder(graph, candidate.precision, self._machine.threads, self._reference, self._by_ids)
 
     def _cosine(self, candidate: Candidate, encoder: Encoder) -> float:
         """Found out once for a machine of this kind."""
