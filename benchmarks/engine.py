@@ -5,7 +5,7 @@ once (the ceiling), Kafka to Kafka through the worker's loop with the very same 
 encodes one message at a time, sentence-transformers' ``encode`` in batches of 32, and two libraries that embed. Then
 the loop with an encoder that waits as a GPU does and computes nothing, the processor's time outside of the model beside
 a bare loop's, and the latency of single messages. Prints medians and spreads; writes every round to
-``out/benchmarks/engine.json``.
+``out/benchmarks/engine.json``, and a picture beside it.
 """
 
 import argparse
@@ -26,13 +26,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "testing")]
 
 import contestants as run  # noqa: E402 - needs the path above
+import engine_plot  # noqa: E402 - as above
 import numpy as np  # noqa: E402 - as above
 import peers  # noqa: E402 - as above
-from accuracy import Truth  # noqa: E402 - as above
 from contestants import Flow, Stream, WaitingEncoder  # noqa: E402 - as above
 from quiet import undisturbed  # noqa: E402 - as above
 from sentence_transformers import SentenceTransformer  # noqa: E402 - as above
 
+from accuracy import Truth  # noqa: E402 - as above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders import loading  # noqa: E402 - as above
 from embedding_service.encoders.choice import Wanted  # noqa: E402 - as above
@@ -44,9 +45,10 @@ from kafka_helpers import Record, create_topics, produce  # noqa: E402 - as abov
 from machine import machine  # noqa: E402 - as above
 from real_texts import long_tailed  # noqa: E402 - as above
 
-# What is exact everywhere, and the fastest that this machine has.
+# What is exact everywhere, and the fastest that this machine has, which may be the same.
 PRECISIONS: tuple[Wanted, ...] = ("float32", "auto")
 LOOP = "Kafka to Kafka"
+ENCODER = "the encoder alone"
 PEER_TEXTS = 1_000
 WAITS = {"20 ms a batch of 64": 0.02, "5 ms a batch of 64": 0.005}
 WAITING_TEXTS = 64
@@ -68,9 +70,7 @@ def main() -> None:
     texts = list(long_tailed(options.messages))
     # They come in the order of modules; each contestant's first ones shall be like the rest.
     random.Random(0).shuffle(texts)
-    models: dict[str, LoadedModel] = {
-        precision: loading.load(ModelSettings(device="cpu", precision=precision)) for precision in PRECISIONS
-    }
+    models = _models()
     # As the worker does.
     settle_interpreter()
     theirs = SentenceTransformer(models["float32"].path, device="cpu", local_files_only=True)
@@ -83,8 +83,11 @@ def main() -> None:
         rows: dict[str, Any] = {
             "accuracy": _accuracy(models, theirs, texts),
             "throughput": _throughput(stream, models, theirs, found, texts, options.rounds),
-            "overlap": [_overlap(repeated, models["float32"], name, seconds, many) for name, seconds in WAITS.items()],
-            "latency": _latency(stream, models["auto"], texts),
+            "overlap": [
+                _overlap(repeated, models["float32"], name, seconds, many, options.rounds)
+                for name, seconds in WAITS.items()
+            ],
+            "latency": _latency(stream, models["auto"], texts, options.rounds),
             "peers": {peer.name: peer.settings for peer in found},
         }
     packages = ("torch", "openvino", "transformers", "tokenizers", "sentence-transformers", "confluent-kafka")
@@ -92,11 +95,24 @@ def main() -> None:
         "date": datetime.now(tz=UTC).date().isoformat(),
         "load": os.getloadavg()[0],
         "messages": len(texts),
+        "tokens": _tokens(models["float32"], texts),
         "precisions": {name: f"{model.backend} {model.precision}" for name, model in models.items()},
     }
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    print(f"every round: {OUTPUT.relative_to(ROOT)}")
+    engine_plot.save(rows, OUTPUT.with_suffix(".png"))
+    print(f"every round: {OUTPUT.relative_to(ROOT)}, and as a picture: {OUTPUT.with_suffix('.png').relative_to(ROOT)}")
+
+
+def _models() -> dict[str, LoadedModel]:
+    """By precision; what ``auto`` chose is the other one itself where it is no other."""
+    exact, fastest = (loading.load(ModelSettings(device="cpu", precision=precision)) for precision in PRECISIONS)
+    same = (fastest.backend, fastest.precision) == (exact.backend, exact.precision)
+    return {"float32": exact, "auto": exact if same else fastest}
+
+
+def _tokens(model: LoadedModel, texts: Sequence[str]) -> int:
+    return sum(text.length for text in model.encoder.tokenize(texts))
 
 
 def _peers(
@@ -112,10 +128,15 @@ def _peers(
 
 
 def _accuracy(models: Mapping[str, LoadedModel], theirs: SentenceTransformer, texts: Sequence[str]) -> Row:
-    """Each precision against float32 of PyTorch."""
+    """Each precision that can be had here, by name or by ``auto``, against float32 of PyTorch."""
     encoder = PyTorchEncoder(theirs, prompt=None, normalize=True)
     truth = Truth(replace(models["float32"], encoder=encoder, backend="pytorch"), texts)
-    found = {f"{model.backend} {model.precision}": truth.compare(model) for model in models.values()}
+    offered = {f"{model.backend} {model.precision}": model for model in models.values()}
+    if all(model.precision != "bfloat16" for model in offered.values()):
+        # Nobody would want it here, and everybody may ask for it.
+        slow = loading.load(ModelSettings(device="cpu", precision="bfloat16"))
+        offered[f"{slow.backend} {slow.precision}"] = slow
+    found = {name: truth.compare(model) for name, model in offered.items()}
     for name, row in found.items():
         print(
             f"{name}: cosine {row['cosine_mean']:.6f} in the mean, {row['cosine_min']:.6f} at least; the same nearest "
@@ -154,10 +175,9 @@ def _throughput(
         return flow.seconds
 
     contestants: dict[str, Callable[[], float]] = {
-        "the encoder alone": lambda: sum(run.ceiling(models["float32"], texts)),
+        ENCODER: lambda: sum(run.ceiling(models["float32"], texts)),
         LOOP: loop,
-        "the encoder alone, auto": lambda: sum(run.ceiling(models["auto"], texts)),
-        f"{LOOP}, auto": lambda: _flow(stream, models["auto"]).seconds,
+        **_contestants_of_auto(stream, models, texts),
         "encode in batches of 32": lambda: run.encode_in_batches(theirs, texts),
         "poll one, encode one": lambda: run.naive_loop(stream, theirs),
     } | {peer.name: partial(peer.seconds, texts) for peer in found}
@@ -169,64 +189,90 @@ def _throughput(
             rates[name].append(len(texts) / seconds)
             others[name].append(share)
             print(f"round {number + 1}: {name}: {rates[name][-1]:,.1f} msgs/s (others {share:.1%})", flush=True)
-    return {"others": others} | _report_throughput(rates) | _report_processor(stream, list(flows.values()))
+    tokens = _tokens(models["float32"], texts) / len(texts)
+    return {"others": others} | _report_throughput(rates, tokens) | _report_processor(stream, list(flows.values()))
 
 
-def _report_throughput(rates: dict[str, list[float]]) -> Row:
+def _contestants_of_auto(
+    stream: Stream, models: Mapping[str, LoadedModel], texts: list[str]
+) -> dict[str, Callable[[], float]]:
+    if models["auto"] is models["float32"]:
+        return {}
+    return {
+        f"{ENCODER}, auto": lambda: sum(run.ceiling(models["auto"], texts)),
+        f"{LOOP}, auto": lambda: _flow(stream, models["auto"]).seconds,
+    }
+
+
+def _report_throughput(rates: dict[str, list[float]], tokens: float) -> Row:
     for name, found in rates.items():
-        print(f"{name}: median {statistics.median(found):,.1f} msgs/s ({min(found):,.1f}-{max(found):,.1f})")
-    pairs = [(LOOP, name) for name in rates if LOOP not in name and "auto" not in name]
-    pairs.append((f"{LOOP}, auto", "the encoder alone, auto"))
+        median = statistics.median(found)
+        spread = f"{min(found):,.1f}-{max(found):,.1f}"
+        print(f"{name}: median {median:,.1f} msgs/s ({spread}), {tokens * median:,.0f} tokens/s")
+    others = [name for name in rates if LOOP not in name and ENCODER not in name]
+    pairs = [(name, other) for name in rates if LOOP in name for other in [name.replace(LOOP, ENCODER), *others]]
     ratios = {f"{a} / {b}": [one / other for one, other in zip(rates[a], rates[b], strict=True)] for a, b in pairs}
     for name, found in ratios.items():
         print(f"{name}: median {statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})")
-    return {"messages_per_second": rates, "ratios": ratios}
+    per_second = {name: [tokens * rate for rate in found] for name, found in rates.items()}
+    return {"messages_per_second": rates, "tokens_per_second": per_second, "ratios": ratios}
 
 
-def _report_processor(stream: Stream, flows: list[Flow]) -> Row:
+def _report_processor(stream: Stream, flows: Sequence[Flow]) -> Row:
     """Microseconds of the processor for each message, outside of tokenizer and model."""
-    bare = [1e6 * run.bare_loop(stream) / stream.messages for _ in flows]
-    stages = {
-        name: statistics.median(1e6 * flow.cpu_seconds[name] / stream.messages for flow in flows)
-        for name in flows[0].cpu_seconds
-    }
-    ours = sum(stages.values())
+    bare = [1e6 * undisturbed(lambda: run.bare_loop(stream))[0] / stream.messages for _ in flows]
+    rounds = [{name: 1e6 * spent / stream.messages for name, spent in flow.cpu_seconds.items()} for flow in flows]
+    stages = {name: statistics.median(one[name] for one in rounds) for name in run.STAGES}
+    ours = [sum(one.values()) for one in rounds]
     parts = ", ".join(f"{name} {microseconds:.0f}" for name, microseconds in stages.items())
-    print(f"outside of the model: {ours:.0f} µs a message ({parts}); a bare loop: {statistics.median(bare):.0f} µs")
-    return {"microseconds": stages, "bare_microseconds": bare}
+    print(f"outside of the model: {_spread(ours)} µs a message ({parts}); a bare loop: {_spread(bare)} µs")
+    return {"microseconds": stages, "microseconds_by_round": ours, "bare_microseconds": bare}
 
 
-def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float, texts: Sequence[str]) -> Row:
+def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float, texts: Sequence[str], rounds: int) -> Row:
     """The loop's rate, where the model takes none of the processor's time, against that model's own."""
     encoder = WaitingEncoder(seconds, WAITING_TEXTS, texts)
     waiting = replace(model, encoder=encoder)
     own = len(texts) / encoder.alone(model.batch_cost)
-    flows: list[Flow] = []
+    flows, others = zip(
+        *(undisturbed(lambda: _flow(stream, waiting, max_batch_tokens=encoder.batch_tokens)) for _ in range(rounds)),
+        strict=True,
+    )
+    rates = [stream.messages / flow.seconds for flow in flows]
+    ratios = [rate / own for rate in rates]
+    print(
+        f"an encoder that waits {name}: {statistics.median(rates):,.0f} msgs/s, {statistics.median(ratios):.3f} of its "
+        f"own rate ({min(ratios):.3f}-{max(ratios):.3f}; others {max(others):.1%} at most)"
+    )
+    return {"encoder": name, "own": own, "messages_per_second": rates, "ratios": ratios, "others": others} | (
+        _report_processor(stream, flows)
+    )
 
-    def loop() -> float:
-        flows.append(_flow(stream, waiting, max_batch_tokens=encoder.batch_tokens))
-        return flows[-1].seconds
 
-    rates = [stream.messages / undisturbed(loop)[0] for _ in range(3)]
-    ratio = statistics.median(rates) / own
-    print(f"an encoder that waits {name}: {statistics.median(rates):,.0f} msgs/s, {ratio:.3f} of its own rate")
-    return {"encoder": name, "own": own, "messages_per_second": rates} | _report_processor(stream, flows)
-
-
-def _latency(stream: Stream, model: LoadedModel, texts: list[str]) -> Row:
+def _latency(stream: Stream, model: LoadedModel, texts: list[str], rounds: int) -> Row:
     """From produce to readable output, where the loop is idle between two messages, and what of it is the encoder's."""
     few = texts[:LATENCY_MESSAGES]
     work = {
-        "Kafka to Kafka": lambda: run.latencies(stream, model, few, LATENCY_PER_SECOND),
-        "the encoder alone": lambda: run.encoded_singly(model, few, LATENCY_PER_SECOND),
+        LOOP: lambda: run.latencies(stream, model, few, LATENCY_PER_SECOND),
+        ENCODER: lambda: run.encoded_singly(model, few, LATENCY_PER_SECOND),
     }
-    found: dict[str, Any] = {"per_second": LATENCY_PER_SECOND}
-    for name, measure in work.items():
-        seconds, _ = undisturbed(measure)
-        p50, p99 = (1e3 * float(value) for value in np.percentile(seconds, [50, 99]))
-        print(f"{LATENCY_PER_SECOND} messages a second, {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    percentiles: dict[str, list[list[float]]] = {name: [] for name in work}
+    others: list[float] = []
+    for _ in range(rounds):
+        for name, measure in work.items():
+            seconds, share = undisturbed(measure)
+            others.append(share)
+            percentiles[name].append([1e3 * float(value) for value in np.percentile(seconds, [50, 99])])
+    found: dict[str, Any] = {"per_second": LATENCY_PER_SECOND, "others": others}
+    for name, measured in percentiles.items():
+        p50, p99 = ([round_[index] for round_ in measured] for index in (0, 1))
+        print(f"{LATENCY_PER_SECOND} messages a second, {name}: p50 {_spread(p50)} ms, p99 {_spread(p99)} ms")
         found[name] = {"p50_ms": p50, "p99_ms": p99}
     return found
+
+
+def _spread(found: Sequence[float]) -> str:
+    return f"{statistics.median(found):.1f} ({min(found):.1f}-{max(found):.1f})"
 
 
 if __name__ == "__main__":

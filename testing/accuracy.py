@@ -13,15 +13,15 @@ NEIGHBOURS = 10
 
 
 class Truth:
-    """What the reference says of texts, and of one sequence of each length."""
+    """What the reference says of texts, and of one sequence of each length, or of ``every`` so many."""
 
-    def __init__(self, reference: LoadedModel, texts: Sequence[str]) -> None:
+    def __init__(self, reference: LoadedModel, texts: Sequence[str], *, every: int = 1) -> None:
         self._texts = reference.encoder.tokenize(texts[:TEXTS])
         longest = max(self._texts, key=lambda text: text.length)
         assert longest.ids is not None
         self._lengths = [
             longest._replace(ids=np.append(longest.ids[: length - 1], longest.ids[-1]), length=length)
-            for length in range(SHORTEST, longest.length + 1)
+            for length in range(SHORTEST, longest.length + 1, every)
         ]
         self._vectors = _vectors(reference, self._texts)
         self._of_lengths = _vectors(reference, self._lengths)

@@ -43,6 +43,7 @@ def test_the_outputs_of_a_partition_keep_its_order_and_its_number(
     stream: Stream, start_pipeline: StartPipeline
 ) -> None:
     texts = ["word " * (1 + number * 37 % 90) for number in range(300)]
+    texts[150] = "word " * 8_000
     sent = stream.feed_texts(texts)
     start_pipeline()
     received = stream.outputs(300)

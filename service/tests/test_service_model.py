@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -13,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from accuracy import Truth
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
-from embedding_service.encoders import loading, pytorch
+from embedding_service.encoders import loading, pytorch, tokenizing
 from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
-from embedding_service.encoders.pytorch import least_cosine
+from embedding_service.encoders.pytorch import PyTorchEncoder, least_cosine
 from hub import COMMIT, Hub
 from real_texts import long_tailed
 
@@ -128,6 +131,39 @@ def test_of_a_book_only_the_beginning_is_tokenised_and_the_vector_is_the_same(mo
     assert len(model.encoder.tokenize(books)[0].text) < 10_000
     reference = SentenceTransformer(model.path, device="cpu").encode(books, batch_size=1, show_progress_bar=False)
     assert (embed(model, books) * reference).sum(axis=1).min() >= 0.9999
+
+
+def test_of_a_text_of_eight_thousand_words_less_than_a_tenth_is_tokenised(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    in_rust = tokenizing._in_rust
+
+    def counted(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[Sequence[str]], object]:
+        encode = in_rust(tokenizer, max_length)
+        assert encode is not None
+
+        def seeing(texts: Sequence[str]) -> object:
+            seen.extend(texts)
+            return encode(texts)
+
+        return seeing
+
+    monkeypatch.setattr(tokenizing, "_in_rust", counted)
+    text = " ".join(" ".join(long_tailed(2_000)).split()[:8_000])
+    (tokenized,) = tokenizing.Tokenizer(AutoTokenizer.from_pretrained(model.path), None, 256)([text])
+    assert (tokenized.length, tokenized.truncated) == (256, True)
+    assert 10 * sum(map(len, seen)) < len(text)
+
+
+def test_every_precision_that_can_be_asked_for_keeps_the_neighbours_of_real_texts(model: LoadedModel) -> None:
+    theirs = SentenceTransformer(model.path, device="cpu", local_files_only=True)
+    reference = replace(model, encoder=PyTorchEncoder(theirs, prompt=None, normalize=True), backend="pytorch")
+    truth = Truth(reference, long_tailed(100), every=10)
+    for precision in ("float32", "bfloat16"):
+        found = truth.compare(loading.load(ModelSettings(device="cpu", precision=precision)))
+        assert found["cosine_min"] >= 0.999, (precision, found)
+        assert found["top10"] >= 0.9, (precision, found)
 
 
 def test_a_book_that_is_cut_on_the_left_keeps_its_end(model: LoadedModel, tmp_path: Path) -> None:
@@ -268,6 +304,9 @@ def test_memory_that_runs_out_is_told_from_a_text_at_fault(error: Exception) -> 
 
         def eval(self) -> "Full":
             return self
+
+        def modules(self) -> list[torch.nn.Module]:
+            return []
 
         def encode(self, texts: list[str], **_: object) -> np.ndarray:
             self.calls += 1

@@ -68,7 +68,6 @@ def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[
     options = {"use_safetensors": True, "dtype": torch.float32}
     model = SentenceTransformer(str(weights.path), device=machine.device, local_files_only=True, model_kwargs=options)
     _set_max_length(model, settings.max_length)
-    parameters = _parameters(model)
     reference = PyTorchEncoder(model, prompt=settings.prompt, normalize=settings.normalize)
     contract = EmbeddingContract(
         files=hash_files(weights.path),
@@ -79,7 +78,7 @@ def _load(settings: ModelSettings, weights: Weights, machine: Machine) -> tuple[
     )
     cache = Cache(Path(constants.HF_HOME) / "embedding-service")
     selected = Selection(reference, contract, machine, cache).run(settings.precision)
-    return selected, replace(contract, precision=selected.precision_class), parameters
+    return selected, replace(contract, precision=selected.precision_class), reference.parameters
 
 
 def _device(device: str) -> str:
@@ -91,16 +90,6 @@ def _device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
-
-
-def _parameters(model: SentenceTransformer) -> int:
-    """How many numbers each token is multiplied with: all but those that are looked up."""
-    return sum(
-        numbers.numel()
-        for module in model.modules()
-        if not isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag)
-        for numbers in module.parameters(recurse=False)
-    )
 
 
 def _set_max_length(model: SentenceTransformer, wanted: int | None) -> None:

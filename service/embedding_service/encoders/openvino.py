@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Each has memory of its own.
 _MOST_STREAMS = 8
 _REQUESTS_PER_STREAM = 2
+# Weights are in memory a second time for it: up to 400 MB of them.
+_LONE_MOST_PARAMETERS = 100_000_000
 _OUT_OF_MEMORY = ("bad_alloc", "allocate")
 
 
@@ -87,11 +89,16 @@ class OpenVinoEncoder:
         streams = min(threads, _MOST_STREAMS)
         model = graph.compiled(precision, threads, streams)
         self._names = [port.any_name for port in model.inputs]
+        self._lone: list[ov.InferRequest] = []
         self._free = [model.create_infer_request() for _ in range(_REQUESTS_PER_STREAM * streams)]
-        # The weights are in memory a second time for it; a stream has one thread of two, so it would take up to twice
-        # as long.
-        self._lone = [graph.compiled(precision, threads, 1).create_infer_request()] if streams > 1 else []
         self._running: deque[_Running] = deque()
+        self._warm_up()
+        # A stream has one thread of two, so a lone text would take up to twice as long.
+        if streams > 1 and reference.parameters <= _LONE_MOST_PARAMETERS:
+            self._lone.append(graph.compiled(precision, threads, 1).create_infer_request())
+            self._warm_up()
+
+    def _warm_up(self) -> None:
         self.submit(self.tokenize(["warm-up"])).result()
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:

@@ -109,6 +109,7 @@ class PyTorchEncoder:
         prompt = model.prompts.get(model.default_prompt_name or "") if prompt is None else prompt
         self.max_length: int = _UNLIMITED
         self.tokenizer: Callable[[Sequence[str]], list[Tokenized]] = _estimated
+        self.parameters = _parameters(model)
         by_texts = OfTexts(model, prompt, normalize=normalize)
         self.forward: OfIds | OfTexts = by_texts
         # Why it isn't given token ids, where it isn't.
@@ -164,6 +165,16 @@ def least_cosine(left: Matrix, right: Matrix) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = (left * right).sum(axis=1) / (np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1))
     return float(cosines.min()) if np.isfinite(cosines).all() else 0.0
+
+
+def _parameters(model: SentenceTransformer) -> int:
+    """How many numbers each token is multiplied with: all but those that are looked up."""
+    return sum(
+        numbers.numel()
+        for module in model.modules()
+        if not isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag)
+        for numbers in module.parameters(recurse=False)
+    )
 
 
 def _in_float32(value: Any) -> Any:
