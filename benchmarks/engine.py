@@ -30,7 +30,7 @@ import engine_plot  # noqa: E402 - as above
 import numpy as np  # noqa: E402 - as above
 import peers  # noqa: E402 - as above
 from contestants import Flow, Stream, WaitingEncoder  # noqa: E402 - as above
-from quiet import undisturbed  # noqa: E402 - as above
+from quiet import spread, undisturbed  # noqa: E402 - as above
 from sentence_transformers import SentenceTransformer  # noqa: E402 - as above
 
 from accuracy import Truth  # noqa: E402 - as above
@@ -206,14 +206,12 @@ def _contestants_of_auto(
 
 def _report_throughput(rates: dict[str, list[float]], tokens: float) -> Row:
     for name, found in rates.items():
-        median = statistics.median(found)
-        spread = f"{min(found):,.1f}-{max(found):,.1f}"
-        print(f"{name}: median {median:,.1f} msgs/s ({spread}), {tokens * median:,.0f} tokens/s")
+        print(f"{name}: median {spread(found, 1)} msgs/s, {tokens * statistics.median(found):,.0f} tokens/s")
     others = [name for name in rates if LOOP not in name and ENCODER not in name]
     pairs = [(name, other) for name in rates if LOOP in name for other in [name.replace(LOOP, ENCODER), *others]]
     ratios = {f"{a} / {b}": [one / other for one, other in zip(rates[a], rates[b], strict=True)] for a, b in pairs}
     for name, found in ratios.items():
-        print(f"{name}: median {statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+        print(f"{name}: median {spread(found, 3)}")
     per_second = {name: [tokens * rate for rate in found] for name, found in rates.items()}
     return {"messages_per_second": rates, "tokens_per_second": per_second, "ratios": ratios}
 
@@ -225,7 +223,7 @@ def _report_processor(stream: Stream, flows: Sequence[Flow]) -> Row:
     stages = {name: statistics.median(one[name] for one in rounds) for name in run.STAGES}
     ours = [sum(one.values()) for one in rounds]
     parts = ", ".join(f"{name} {microseconds:.0f}" for name, microseconds in stages.items())
-    print(f"outside of the model: {_spread(ours)} µs a message ({parts}); a bare loop: {_spread(bare)} µs")
+    print(f"outside of the model: {spread(ours, 1)} µs a message ({parts}); a bare loop: {spread(bare, 1)} µs")
     return {"microseconds": stages, "microseconds_by_round": ours, "bare_microseconds": bare}
 
 
@@ -266,13 +264,9 @@ def _latency(stream: Stream, model: LoadedModel, texts: list[str], rounds: int) 
     found: dict[str, Any] = {"per_second": LATENCY_PER_SECOND, "others": others}
     for name, measured in percentiles.items():
         p50, p99 = ([round_[index] for round_ in measured] for index in (0, 1))
-        print(f"{LATENCY_PER_SECOND} messages a second, {name}: p50 {_spread(p50)} ms, p99 {_spread(p99)} ms")
+        print(f"{LATENCY_PER_SECOND} messages a second, {name}: p50 {spread(p50, 1)} ms, p99 {spread(p99, 1)} ms")
         found[name] = {"p50_ms": p50, "p99_ms": p99}
     return found
-
-
-def _spread(found: Sequence[float]) -> str:
-    return f"{statistics.median(found):.1f} ({min(found):.1f}-{max(found):.1f})"
 
 
 if __name__ == "__main__":

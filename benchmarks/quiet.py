@@ -1,8 +1,9 @@
 """Is anybody else using the processor? Figures of a disturbed round are worth nothing."""
 
 import os
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,12 @@ def undisturbed(work: Callable[[], T]) -> tuple[T, float]:
             return result, share
         print(f"  disturbed: others used {share:.0%} of the processor; once more", flush=True)
     raise AssertionError
+
+
+def spread(found: Sequence[float], digits: int) -> str:
+    """The median, and in brackets the least and the most."""
+    numbers = (f"{number:,.{digits}f}" for number in (statistics.median(found), min(found), max(found)))
+    return "{} ({}-{})".format(*numbers)
 
 
 def _wait_until_quiet() -> None:

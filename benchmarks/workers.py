@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "testing")]
 
 import numpy as np  # noqa: E402 - needs the path above
-from quiet import undisturbed  # noqa: E402 - as above
+from quiet import spread, undisturbed  # noqa: E402 - as above
 
 from embedding_service.batching import pack  # noqa: E402 - as above
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings  # noqa: E402 - as above
@@ -142,12 +142,8 @@ def _queries(servers: str, texts: Sequence[str], rounds: int) -> Row:
         f"{1e3 * min(of_rounds):.0f}-{1e3 * max(of_rounds):.0f})"
     )
     print(f"the longest batch: {1e3 * longest:.0f} ms; p99 is {p99 / longest:.2f} of it (the aim is at most 3)")
-    print(f"the backlog keeps {_spread(kept)} of its rate (the aim is at least 0.85)")
+    print(f"the backlog keeps {spread(kept, 3)} of its rate (the aim is at least 0.85)")
     return {"longest_batch_seconds": longest, "p50": p50, "p99": p99, "kept": kept, "rounds": found_rounds}
-
-
-def _spread(found: Sequence[float]) -> str:
-    return f"{statistics.median(found):.3f} ({min(found):.3f}-{max(found):.3f})"
 
 
 def _longest_batch(texts: Sequence[str]) -> float:
@@ -212,7 +208,7 @@ def _sharing(servers: str, rounds: int) -> Row:
             print(f"round {number + 1}: {name}: {rate:,.0f} tokens/s (others {share:.1%})", flush=True)
     one, two = rates.values()
     ratios = [b / a for a, b in zip(one, two, strict=True)]
-    print(f"two workers of one thread / one of two: {_spread(ratios)} (the aim is at least 0.9)")
+    print(f"two workers of one thread / one of two: {spread(ratios, 3)} (the aim is at least 0.9)")
     return {"rates": rates, "ratios": ratios, "others": others}
 
 
