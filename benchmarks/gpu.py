@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "testing"), str(ROOT / "operator"), str(ROOT / "service")]
 
 from accuracy import agreement  # noqa: E402 - needs the path above
-
 from embedding_service.batching import pack  # noqa: E402 - as above
 from embedding_service.contract.settings import ModelSettings  # noqa: E402 - as above
 from embedding_service.encoders.protocol import Matrix  # noqa: E402 - as above
