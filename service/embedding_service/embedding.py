@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from embedding_service.batching import pack
 from embedding_service.contract.headers import Stage
@@ -38,8 +39,7 @@ class BatchReport:
     padded_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizedMessage:
+class TokenizedMessage(NamedTuple):
     """A text to embed, in tokens."""
 
     message: TextMessage

@@ -15,6 +15,7 @@ from embedding_service.records import (
     Rejection,
     TextMessage,
     Tombstone,
+    all_finite,
     encode,
     output_fields,
     output_key,
@@ -206,3 +207,18 @@ def test_the_text_can_be_left_out() -> None:
 )
 def test_the_output_key_is(value: bytes, key: bytes | None, expected: bytes) -> None:
     assert output_key(embedded(value, key).message) == expected
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("rows", "finite"),
+    [
+        pytest.param([[1.0, -2.0], [0.0, 3.0]], [True, True], id="numbers are"),
+        pytest.param([[1.0, np.nan], [0.0, 3.0]], [False, True], id="one with a NaN is not"),
+        pytest.param([[1.0, 2.0], [np.inf, -np.inf]], [True, False], id="infinities that cancel out are not"),
+        pytest.param([[3e38, 3e38], [3e38, 0.0]], [True, True], id="numbers whose sum is too large are"),
+        pytest.param([[3e38, 3e38], [np.nan, 0.0]], [True, False], id="a NaN is told from such a sum"),
+    ],
+)
+def test_vectors_are_told_to_be_finite(rows: list[list[float]], finite: list[bool]) -> None:
+    assert all_finite(np.array(rows, dtype=np.float32)).tolist() == finite
