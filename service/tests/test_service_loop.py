@@ -1,7 +1,8 @@
 """The loop on a real Kafka: offsets, backpressure, order, brokers that hang, transactions."""
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from kafka_helpers import committed_offsets, create_topics, end_offsets, group_l
 from running_pipeline import running
 from service_fixtures import PARTITIONS, STREAM_SECONDS, Gate, Stream, make_stream, text_value
 from waiting import wait_until
+from word_encoder import WordEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,25 @@ def test_partitions_paused_for_lack_of_room_go_on_after_a_rebalance(
     gate.open.set()
     stream.wait_caught_up()
     assert len({message.key() for message in stream.outputs()}) == 300
+
+
+def test_a_record_of_a_quiet_partition_does_not_wait_behind_all_of_anothers_backlog(
+    stream: Stream, start_pipeline: StartPipeline, model: LoadedModel
+) -> None:
+    backlog, through, most_ahead = 20_000, 3_000, 10_000
+    taken = itertools.count(1)
+
+    def feed_quiet(texts: Sequence[str]) -> None:
+        if through in [next(taken) for _ in texts]:
+            stream.feed([text_value("quiet", "hush")], partition=1)
+
+    stream.feed((text_value(str(number), "word " * 60) for number in range(backlog)), partition=0)
+    encoder = WordEncoder(feed_quiet)
+    start_pipeline(stream.settings(engine={"max_in_flight": 500}), with_model=replace(model, encoder=encoder))
+    outputs = stream.outputs(backlog + 1)
+    (quiet,) = (message.timestamp()[1] for message in outputs if message.partition() == 1)
+    ahead = sum(message.timestamp()[1] < quiet for message in outputs)
+    assert ahead <= through + most_ahead
 
 
 def test_large_texts_and_a_broker_that_is_gone_do_not_keep_a_worker_from_stopping(

@@ -93,7 +93,11 @@ def consumer_config(kafka: KafkaSettings) -> ClientConfig:
         # A killed worker's partitions move on after this; heartbeats have their own thread, whatever the model does.
         "session.timeout.ms": 15_000,
         "max.poll.interval.ms": 300_000,
+        # What is read ahead waits in one queue for all partitions: a record of a quiet one comes behind all of it. So
+        # little is, and little of each at a time: see docs/decisions/2026-11-24-little-is-read-ahead.md.
+        "queued.min.messages": 2_048,
         "queued.max.messages.kbytes": 16 * 1024,
+        "max.partition.fetch.bytes": 256 * 1024,
         "fetch.queue.backoff.ms": 50,
         "statistics.interval.ms": 2_000,
         # How soon new partitions, and a topic that is made again, are seen.
