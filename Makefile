@@ -26,12 +26,16 @@ quickstart: $(VENV)/.installed ## Embed real text end to end on this machine, an
 serve: $(VENV)/.installed ## The same, then keep the service running at http://localhost:5000.
 	$(BIN)/embedding-operator local examples/quickstart.yaml --serve || [ $$? -eq 130 ] # Ctrl-C is how it ends
 
+# A process for each processor, each with a broker and a model of its own; what needs a cluster shares the one there is.
+SIDE_BY_SIDE := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
 test: ## Everything: lint, types, contracts, and all tests against a real Kafka and a real Kubernetes.
 	@SECONDS=0; $(MAKE) --no-print-directory lint && echo "time of lint: $$SECONDS s"
-	$(BIN)/pytest
+	$(SIDE_BY_SIDE) operator/tests service/tests
+	$(BIN)/pytest k8s-tests
 
 test-fast: lint ## What needs no broker and no model; under a minute.
-	$(BIN)/pytest -m "not slow"
+	$(SIDE_BY_SIDE) -m "not slow"
 
 test-autoscalers: $(VENV)/.installed ## Of these, autoscaling with the real metrics-server and KEDA.
 	$(BIN)/pytest -m autoscalers

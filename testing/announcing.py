@@ -1,5 +1,6 @@
 """Lines that a user of pytest sees whether the test passes or fails."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +11,13 @@ def announcer(config: pytest.Config) -> Callable[[str], None]:
     plugins = config.pluginmanager
 
     def announce(line: str) -> None:
+        reporter = plugins.getplugin("terminalreporter")
         with plugins.getplugin("capturemanager").global_and_fixture_disabled():
-            reporter = plugins.getplugin("terminalreporter")
+            if reporter is None:
+                # A process of several, which has no terminal, hands its error output on.
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+                return
             reporter.ensure_newline()
             reporter.write_line(line)
 

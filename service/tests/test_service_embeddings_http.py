@@ -253,6 +253,7 @@ def fuzzed() -> Iterator[Service]:
     server.stop()
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sent=_malformed)
 def test_a_malformed_request_is_the_callers_fault_and_says_why(fuzzed: Service, sent: bytes) -> None:
