@@ -37,7 +37,7 @@ test: ## Everything: lint, types, contracts, and all tests against a real Kafka 
 test-fast: lint ## What needs no broker and no model; under a minute.
 	$(SIDE_BY_SIDE) -m "not slow"
 
-test-autoscalers: $(VENV)/.installed ## Of these, autoscaling with the real metrics-server and KEDA.
+test-autoscalers: $(VENV)/.installed ## Of all tests those of autoscaling with the real metrics-server and KEDA.
 	$(BIN)/pytest -m autoscalers
 
 TESTCLUSTER := PYTHONPATH=k8s-tests:testing $(BIN)/python -m testcluster
@@ -47,7 +47,7 @@ cluster-up: $(VENV)/.installed ## Start the cluster for tests, and leave it runn
 cluster-env: ## Print what `eval "$(make -s cluster-env)"` needs for kubectl and helm.
 	@$(TESTCLUSTER) env
 
-cluster-down: ## Remove it.
+cluster-down: ## Remove that cluster.
 	@$(TESTCLUSTER) down
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter.
@@ -60,7 +60,7 @@ format: $(VENV)/.installed ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## Measure; the figures of docs/performance.md.
+bench: $(VENV)/.installed ## Measure the loop, workers beside one another, and memory: most of docs/performance.md.
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/memory.py

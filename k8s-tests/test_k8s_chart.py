@@ -19,6 +19,7 @@ import embedding_service
 from embedding_operator import manifest
 from embedding_operator.api import EmbeddingPipeline
 from embedding_operator.settings import OperatorSettings, parse_settings
+from embedding_operator.yaml_documents import documents
 from embedding_service.contract import settings as worker_settings
 from testcluster import tools
 
@@ -98,13 +99,14 @@ def template(helm: Helm) -> Helm:
 @pytest.fixture(scope="session")
 def render(template: Helm) -> Render:
     @cache
-    def documents(*arguments: str | Path, **keywords: Any) -> list[Document]:
+    def run(*arguments: str | Path, **keywords: Any) -> list[Document]:
         done = template(*arguments, **keywords)
         assert (done.returncode, done.stderr) == (0, "")
-        return [document for document in yaml.safe_load_all(done.stdout) if document]
+        # Which refuses a key that is there twice, as the API server may.
+        return documents(done.stdout)
 
     # Each test gets a copy of its own to take apart.
-    return lambda *arguments, **keywords: copy.deepcopy(documents(*arguments, **keywords))
+    return lambda *arguments, **keywords: copy.deepcopy(run(*arguments, **keywords))
 
 
 @pytest.fixture(params=CI)

@@ -53,6 +53,12 @@ def test_outcomes_keep_the_order_of_the_window_whatever_its_lengths() -> None:
     ]
 
 
+def test_texts_of_as_many_tokens_go_together_however_long_their_words_are() -> None:
+    encoder = WordEncoder()
+    embed(encoder, 6, [message(text) for text in ("a" * 50, "b b b", "c", "d d d")])
+    assert encoder.batches == [["b b b", "d d d"], ["a" * 50, "c"]]
+
+
 def test_an_empty_window_and_one_without_texts_need_no_model() -> None:
     encoder = WordEncoder()
     rejection = message('", "id": true, "x": "')

@@ -44,6 +44,14 @@ def test_the_model_is_woken_by_what_becomes_ready() -> None:
     assert taken.get(timeout=60) == [(0, 0)]
 
 
+def test_the_model_takes_what_there_is_and_waits_for_no_more() -> None:
+    inbox, taken = inbox_of(message(0), message(1)), queue.Queue[list[tuple[int, int]]]()
+    prepare(inbox, inbox.take_unprepared(1, 0))
+    model = threading.Thread(target=lambda: taken.put(places(inbox.take(1024, len, 600))), daemon=True)
+    model.start()
+    assert taken.get(timeout=60) == [(0, 0)]
+
+
 def test_the_model_takes_no_more_than_fits() -> None:
     inbox = inbox_of(*(message(offset) for offset in range(5)))
     prepare(inbox, inbox.take_unprepared(10, 0))

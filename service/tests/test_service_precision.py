@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,18 @@ import openvino
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from transformers import AutoConfig
 
+from embedding_service.contract.fingerprint import FULL_COSINE
 from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.contract.settings import ModelSettings
-from embedding_service.encoders import loading, processors, trial
-from embedding_service.encoders.protocol import LoadedModel, Matrix
+from embedding_service.encoders import loading, processors, selection, trial
+from embedding_service.encoders.choice import LEAST_COSINE
+from embedding_service.encoders.protocol import Computed, Encoder, LoadedModel, Matrix, Tokenized
 from tiny_models import bert_mean
 from waiting import wait_until
 
@@ -57,14 +61,95 @@ def fails(*_: object, **__: object) -> None:
     raise RuntimeError("done a second time")
 
 
-def test_the_second_start_converts_nothing_and_tries_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_start_converts_nothing_and_tries_nothing(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     first = load(tiny)
     assert (first.backend, first.contract.precision) == ("openvino", "full")
+    assert f"the model is computed by openvino {first.precision}, at a cosine to float32 of" in caplog.text
     monkeypatch.setattr(openvino, "convert_model", fails)
     monkeypatch.setattr(trial, "vectors", fails)
     second = load(tiny)
     assert (second.backend, second.precision) == (first.backend, first.precision)
     assert np.allclose(vector(second), vector(first), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value", "converted"),
+    [
+        pytest.param(processors, "cpu_flags", lambda: frozenset({"another"}), False, id="another processor's flags"),
+        pytest.param(selection, "version", lambda _: "0", True, id="other versions of the libraries"),
+    ],
+)
+def test_on_another_kind_of_machine_it_is_tried_again(
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: ModuleType,
+    name: str,
+    value: Callable[..., object],
+    *,
+    converted: bool,
+) -> None:
+    load(tiny, precision="float32")
+    done: list[str] = []
+    for module, function in ((trial, "cosine"), (openvino, "convert_model")):
+        monkeypatch.setattr(module, function, told(done, function, getattr(module, function)))
+    monkeypatch.setattr(where, name, value)
+    assert load(tiny, precision="float32").backend == "openvino"
+    assert done == (["convert_model"] if converted else []) + ["cosine"]
+    load(tiny, precision="float32")
+    assert len(done) == 1 + converted, "and what it found is kept, too"
+
+
+def told(done: list[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def tell(*arguments: Any, **keywords: Any) -> Any:
+        done.append(name)
+        return function(*arguments, **keywords)
+
+    return tell
+
+
+def test_what_is_kept_of_one_model_is_not_taken_for_another(tiny: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny, tmp_path / "other")
+    weights = other / "model.safetensors"
+    save_file({name: -tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    for path in (tiny, other, tiny):
+        model = load(path)
+        expected = SentenceTransformer(str(path), device="cpu").encode(
+            ["a text of several words"], normalize_embeddings=True, show_progress_bar=False
+        )
+        assert model.backend == "openvino"
+        assert np.allclose(vector(model), expected, atol=1e-5)
+
+
+class Spoilt:
+    """An encoder that is wrong at some batches."""
+
+    def __init__(self, encoder: Encoder, is_wrong: Callable[[Sequence[Tokenized]], bool], wrong: float) -> None:
+        self._encoder, self._is_wrong, self._wrong = encoder, is_wrong, wrong
+        self.tokenize, self.max_length, self.dimension = encoder.tokenize, encoder.max_length, encoder.dimension
+
+    def submit(self, batch: Sequence[Tokenized]) -> Computed:
+        vectors = self._encoder.submit(batch).result()
+        return Computed(vectors + self._wrong * vectors[:, ::-1] if self._is_wrong(batch) else vectors)
+
+
+@pytest.mark.parametrize(
+    ("is_wrong", "wrong"),
+    [
+        pytest.param(lambda batch: len(batch) == 1, 0.1, id="at a text that comes alone"),
+        pytest.param(lambda batch: batch[0].length < 10, 0.1, id="at short texts"),
+        pytest.param(lambda batch: batch[0].length == 256, 0.1, id="at texts as long as the model takes"),
+        pytest.param(lambda batch: len(batch) > 1, np.nan, id="with no numbers"),
+    ],
+)
+def test_a_trial_finds_vectors_that_are_not_the_models(
+    model: LoadedModel, is_wrong: Callable[[Sequence[Tokenized]], bool], wrong: float
+) -> None:
+    truth = trial.vectors(model.encoder)
+    assert trial.cosine(model.encoder, truth) >= FULL_COSINE
+    assert trial.cosine(Spoilt(model.encoder, is_wrong, wrong), truth) < LEAST_COSINE
 
 
 def test_a_graph_that_was_damaged_is_made_anew(

@@ -2,7 +2,7 @@
 
 The ``config.yaml`` of the original service, which this one grew from, is valid as it stands; ``flask`` is the accepted
 old name of ``http``. Each key can be set by environment as ``EMBEDDING_<SECTION>__<KEY>``, which wins over the file.
-Secrets come by environment only.
+Secrets are meant for the environment.
 """
 
 import re
