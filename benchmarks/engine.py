@@ -222,9 +222,18 @@ def _report_processor(stream: Stream, flows: Sequence[Flow]) -> Row:
     rounds = [{name: 1e6 * spent / stream.messages for name, spent in flow.cpu_seconds.items()} for flow in flows]
     stages = {name: statistics.median(one[name] for one in rounds) for name in run.STAGES}
     ours = [sum(one.values()) for one in rounds]
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
     parts = ", ".join(f"{name} {microseconds:.0f}" for name, microseconds in stages.items())
-    print(f"outside of the model: {spread(ours, 1)} µs a message ({parts}); a bare loop: {spread(bare, 1)} µs")
-    return {"microseconds": stages, "microseconds_by_round": ours, "bare_microseconds": bare}
+    print(
+        f"outside of the model: {spread(ours, 1)} µs a message ({parts}); a bare loop: {spread(bare, 1)} µs; "
+        f"{spread(ratios, 2)} times that (the aim is at most 2)"
+    )
+    return {
+        "microseconds": stages,
+        "microseconds_by_round": ours,
+        "bare_microseconds": bare,
+        "microseconds_ratios": ratios,
+    }
 
 
 def _overlap(stream: Stream, model: LoadedModel, name: str, seconds: float, texts: Sequence[str], rounds: int) -> Row:
