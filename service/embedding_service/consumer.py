@@ -130,8 +130,9 @@ class ConsumerLoop:
             self._held.append(message)
 
     def _pause(self) -> None:
-        """Pause what isn't paused yet: partitions that were gained meanwhile come unpaused."""
-        fetching = [position for position in self._consumer.assignment() if position.partition not in self._paused]
+        """Pause the partitions that something waits of, and no others: what was read ahead of a quiet one is kept."""
+        waiting = {message.partition() for message in self._held} - self._paused
+        fetching = [position for position in self._consumer.assignment() if position.partition in waiting]
         if fetching:
             self._consumer.pause(fetching)
             self._paused.update(position.partition for position in fetching)

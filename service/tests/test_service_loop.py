@@ -104,7 +104,7 @@ def test_partitions_paused_for_lack_of_room_go_on_after_a_rebalance(
 def test_a_record_of_a_quiet_partition_does_not_wait_behind_all_of_anothers_backlog(
     stream: Stream, start_pipeline: StartPipeline, model: LoadedModel
 ) -> None:
-    backlog, through, most_ahead = 20_000, 3_000, 10_000
+    backlog, through, most_ahead = 30_000, 3_000, 15_000
     taken = itertools.count(1)
 
     def feed_quiet(texts: Sequence[str]) -> None:
@@ -118,6 +118,29 @@ def test_a_record_of_a_quiet_partition_does_not_wait_behind_all_of_anothers_back
     (quiet,) = (message.timestamp()[1] for message in outputs if message.partition() == 1)
     ahead = sum(message.timestamp()[1] < quiet for message in outputs)
     assert ahead <= through + most_ahead
+
+
+def test_a_quiet_partitions_record_comes_while_a_slow_model_works_at_anothers_backlog(
+    stream: Stream, start_pipeline: StartPipeline, model: LoadedModel
+) -> None:
+    backlog, slow = 12_000, 6_000
+    taken = itertools.count(1)
+    pipelines: list[Pipeline] = []
+
+    def work(texts: Sequence[str]) -> None:
+        last = [next(taken) for _ in texts][-1]
+        if last == len(texts):
+            stream.feed([text_value("quiet", "hush")], partition=1)
+        if last < slow:
+            # Without room for so long, the partitions that something waits of are paused.
+            wait_until(lambda: paused(pipelines[0]), STREAM_SECONDS, "fetching is paused")
+
+    stream.feed((text_value(str(number), "word " * 60) for number in range(backlog)), partition=0)
+    settings = stream.settings(engine={"max_in_flight": 1_000})
+    pipelines.append(start_pipeline(settings, with_model=replace(model, encoder=WordEncoder(work))))
+    outputs = stream.outputs(backlog + 1)
+    (quiet,) = (message.timestamp()[1] for message in outputs if message.partition() == 1)
+    assert sum(message.timestamp()[1] < quiet for message in outputs) <= slow
 
 
 def test_large_texts_and_a_broker_that_is_gone_do_not_keep_a_worker_from_stopping(

@@ -12,18 +12,23 @@ from typing import ClassVar, cast
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from accuracy import Truth
-from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.contract.reasons import DeadLetterReason, Termination, TerminationReason
 from embedding_service.contract.settings import DEFAULT_MODEL, ModelSettings
+from embedding_service.embedding import Preparation, TokenizedMessage
 from embedding_service.encoders import loading, pytorch, tokenizing
-from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix
+from embedding_service.encoders.protocol import EncoderOutOfMemory, LoadedModel, Matrix, Tokenized
 from embedding_service.encoders.pytorch import PyTorchEncoder, least_cosine
+from embedding_service.records import InputRecord, Rejection, parse
 from hub import COMMIT, Hub
 from real_texts import long_tailed
+from service_fixtures import text_value
+from word_encoder import WordEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +159,26 @@ def test_of_a_text_of_eight_thousand_words_less_than_a_tenth_is_tokenised(
     (tokenized,) = tokenizing.Tokenizer(AutoTokenizer.from_pretrained(model.path), None, 256)([text])
     assert (tokenized.length, tokenized.truncated) == (256, True)
     assert 10 * sum(map(len, seen)) < len(text)
+
+
+def test_a_text_at_which_the_tokenizer_panics_is_rejected_and_no_other() -> None:
+    # Rust's panics are no Exceptions; a pattern without an end of its tries makes one.
+    rust = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("(?:a|a)+$"), "isolated")
+    theirs = PreTrainedTokenizerFast(tokenizer_object=rust, unk_token="[UNK]")  # type: ignore[no-untyped-call]  # untyped
+    tokenizer = tokenizing.Tokenizer(theirs, None, 256)
+
+    class Panicking(WordEncoder):
+        def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+            return tokenizer(texts)
+
+    records = [InputRecord("t", 0, 0, None, text_value("id", text), [], 0.0) for text in ("a", "a" * 40 + "b", "b")]
+    good, bad, other = Preparation(Panicking()).prepare([parse(record) for record in records])
+    assert isinstance(good, TokenizedMessage)
+    assert isinstance(other, TokenizedMessage)
+    assert isinstance(bad, Rejection)
+    assert bad.reason is DeadLetterReason.ENCODING_FAILED
+    assert "the tokenizer panics" in bad.message
 
 
 def test_every_precision_that_can_be_asked_for_keeps_the_neighbours_of_real_texts(model: LoadedModel) -> None:

@@ -217,6 +217,13 @@ def test_the_log_says_why_a_model_is_not_given_token_ids(
         load(tiny, precision="bfloat16")
 
 
+def test_a_maximum_for_a_model_that_has_none_is_refused_in_words_of_the_setting(tiny: Path) -> None:
+    without_a_transformer(tiny)
+    with pytest.raises(Termination, match=r"model\.max_length: 128: this model takes texts of any length") as raised:
+        loading.load(ModelSettings(name=str(tiny), device="cpu", max_length=128))
+    assert raised.value.reason is TerminationReason.CONFIGURATION_INVALID
+
+
 def test_what_converts_and_cannot_be_run_is_computed_by_pytorch(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

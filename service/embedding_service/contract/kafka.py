@@ -94,10 +94,11 @@ def consumer_config(kafka: KafkaSettings) -> ClientConfig:
         "session.timeout.ms": 15_000,
         "max.poll.interval.ms": 300_000,
         # What is read ahead waits in one queue for all partitions: a record of a quiet one comes behind all of it. So
-        # little is, and little of each at a time: see docs/decisions/2026-11-24-little-is-read-ahead.md.
+        # little is: see docs/decisions/2026-11-24-little-is-read-ahead.md.
         "queued.min.messages": 2_048,
         "queued.max.messages.kbytes": 16 * 1024,
-        "max.partition.fetch.bytes": 256 * 1024,
+        # Of all partitions of a broker together: the bound above only says when to fetch again.
+        "fetch.max.bytes": 8 * 1024 * 1024,
         "fetch.queue.backoff.ms": 50,
         "statistics.interval.ms": 2_000,
         # How soon new partitions, and a topic that is made again, are seen.

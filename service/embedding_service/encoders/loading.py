@@ -38,6 +38,8 @@ def load(settings: ModelSettings) -> LoadedModel:
     weights = find_weights(settings)
     try:
         selected, contract, parameters = _load(settings, weights, Machine.this(device, threads))
+    except Termination:
+        raise
     except PrecisionRefusedError as error:
         raise Termination(
             TerminationReason.CONFIGURATION_INVALID, f"model.precision: '{settings.precision}': {error}"
@@ -106,7 +108,14 @@ def _set_max_length(model: SentenceTransformer, wanted: int | None) -> None:
             )
         length = limit
     if length != own:
-        model.max_seq_length = length
+        try:
+            model.max_seq_length = length
+        except AttributeError:
+            raise Termination(
+                TerminationReason.CONFIGURATION_INVALID,
+                f"model.max_length: {length}: this model takes texts of any length, and can't be given a maximum; "
+                "expected none",
+            ) from None
 
 
 def _positions(model: SentenceTransformer) -> int | None:

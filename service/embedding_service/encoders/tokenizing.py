@@ -59,9 +59,16 @@ def _in_rust(tokenizer: PreTrainedTokenizerBase, max_length: int) -> _Encode | N
     special = own.num_special_tokens_to_add(False)
 
     def encode(texts: Sequence[str]) -> list[tuple[Ids, int]]:
+        try:
+            found = own.encode_batch_fast(list(texts))
+        except BaseException as error:
+            # A panic of Rust's is no Exception, and would end the worker at every start for a text's sake.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise RuntimeError(f"the tokenizer panics: {error}") from None
         return [
             (np.array(first.ids, dtype=np.int32), len(first) + sum(len(part) - special for part in first.overflowing))
-            for first in own.encode_batch_fast(list(texts))
+            for first in found
         ]
 
     return encode
