@@ -82,6 +82,17 @@ def test_the_end_of_a_topic_that_was_made_again_is_committed_though_it_lies_belo
     assert offsets.next_offset(0) == 2
 
 
+def test_what_was_acknowledged_before_a_topic_was_made_again_does_not_stay_in_flight() -> None:
+    offsets = tracker()
+    for offset in (10_000, 0, 1):
+        offsets.track([record(offset)])
+        offsets.done([record(offset)])
+    offsets.committed(0, 1)
+    assert offsets.in_flight()[0] == 3
+    offsets.committed(0, 2)
+    assert offsets.in_flight() == (0, 0)
+
+
 def test_an_end_up_to_which_all_is_committed_is_not_committed_again() -> None:
     offsets = tracker()
     offsets.track([record(0)])

@@ -155,7 +155,8 @@ class OffsetTracker:
             if state is None:
                 return
             state.committed = offset
-            while state.uncommitted and state.uncommitted[0].next <= offset:
+            # With the newest all is, also what was acknowledged before the topic was made again, at higher offsets.
+            while state.uncommitted and (offset == state.committable or state.uncommitted[0].next <= offset):
                 entry = state.uncommitted.popleft()
                 state.in_flight -= 1
                 state.in_flight_bytes -= entry.size
