@@ -215,8 +215,10 @@ class ConsumerLoop:
     def _close(self) -> None:
         """Await the last commit, then leave the group; neither longer than the deadline."""
         deadline = self._deadline or time.monotonic() + self._drain_seconds
-        while self._commits.waiting and time.monotonic() < deadline:
+        while self._commits.under_way and not self._failure.occurred() and time.monotonic() < deadline:
             self.heartbeat.beat()
+            # The coordinator refuses one while others join or leave; without another one the work would be done again.
+            self._commits.regular(self._consumer, is_full=True)
             # Serves on_commit. What it may return besides is somebody else's from now on.
             self._consumer.poll(_POLL_SECONDS)
         closing = threading.Thread(target=self._consumer.close, name="consumer-close", daemon=True)

@@ -3,11 +3,11 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from embedding_service import consumer
 from embedding_service.consumer import ConsumerLoop
@@ -16,6 +16,7 @@ from embedding_service.delivery.offsets import OffsetTracker
 from embedding_service.inbox import Inbox
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
+from embedding_service.records import Tombstone
 from embedding_service.stages import Failure
 from service_fixtures import Stream, text_value
 
@@ -29,16 +30,21 @@ SETTINGS = Settings.model_validate(
 class RebalancingConsumer:
     """Stands in for confluent-kafka's: a rebalance in the midst of one ``consume`` can't be had on demand.
 
-    ``polls`` has what each call of ``poll`` returns; ``consume`` calls ``within`` and returns ``rest``, once.
+    ``polls`` has what each call of ``poll`` returns; ``consume`` calls ``within`` and returns ``rest``, once. The first
+    commits are answered by ``refusals``; all others are accepted.
     """
 
     def __init__(self, polls: Sequence[Message], rest: Sequence[Message]) -> None:
         self._polls = iter(polls)
         self._rest = list(rest)
+        self._answers: list[tuple[KafkaError | None, Partitions]] = []
+        self.refusals: Iterator[KafkaError] = iter(())
+        self.committed: dict[int, int] = {}
         self.exhausted = threading.Event()
         self.within: Callable[[RebalancingConsumer], None] = lambda _: None
 
-    def __call__(self, *_: Any, **__: Any) -> "RebalancingConsumer":
+    def __call__(self, config: dict[str, Any], **_: Any) -> "RebalancingConsumer":
+        self._on_commit = config["on_commit"]
         return self
 
     def subscribe(self, _topics: list[str], **callbacks: Callable[[Any, Partitions], None]) -> None:
@@ -46,6 +52,8 @@ class RebalancingConsumer:
         self.assign(self, positions(0, 1))
 
     def poll(self, _timeout: float) -> Message | None:
+        while self._answers:
+            self._on_commit(*self._answers.pop(0))
         message = next(self._polls, None)
         if message is None:
             self.exhausted.set()
@@ -57,7 +65,11 @@ class RebalancingConsumer:
         rest, self._rest, self.within = self._rest, [], lambda _: None
         return rest
 
-    def commit(self, **_: Any) -> None: ...
+    def commit(self, offsets: Partitions, **_: Any) -> None:
+        error = next(self.refusals, None)
+        self._answers.append((error, offsets))
+        if error is None:
+            self.committed.update({position.partition: position.offset for position in offsets})
 
     def close(self) -> None: ...
 
@@ -110,6 +122,25 @@ def test_a_record_held_when_its_partition_goes_and_comes_back_is_consumed_again_
     stub = RebalancingConsumer(polls=[message(0, 4)], rest=[message(0, 3), message(0, 4)])
     stub.within = away_and_back
     assert consumed(stub, monkeypatch) == [(0, 3), (0, 4)]
+
+
+def test_a_last_commit_that_is_refused_while_others_join_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub = RebalancingConsumer(polls=[message(1, 7)], rest=[])
+    # More than one: a regular commit may be under way when the loop is stopped.
+    stub.refusals = iter([KafkaError(KafkaError.REBALANCE_IN_PROGRESS), KafkaError(KafkaError.ILLEGAL_GENERATION)])
+    monkeypatch.setattr(consumer, "Consumer", stub)
+    offsets, inbox, stop = OffsetTracker(), Inbox(), threading.Event()
+    loop = ConsumerLoop(SETTINGS, offsets, inbox, Metrics(), Failure())
+    running = threading.Thread(target=loop.run, args=[stop])
+    running.start()
+    waiting = inbox.take_unprepared(1, 10)
+    records = [item.parsed.record for item in waiting]
+    inbox.prepare(waiting, [Tombstone(record) for record in records])
+    inbox.take(1, len, 0)
+    stop.set()
+    offsets.done(records)
+    running.join(30)
+    assert stub.committed == {1: 8}
 
 
 @pytest.mark.slow
