@@ -60,8 +60,9 @@ format: $(VENV)/.installed ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## Measure the loop, workers beside one another, and memory: most of docs/performance.md.
+bench: $(VENV)/.installed ## Measure the loop, what it takes itself, workers beside one another, and memory: most of docs/performance.md.
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/overlap.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/memory.py
 

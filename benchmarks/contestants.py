@@ -25,7 +25,8 @@ from embedding_service.encoders.protocol import Computation, Encoder, LoadedMode
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from embedding_service.records import Outcome
-from kafka_helpers import create_topics, delete_topics
+from embedding_service.turns import share
+from kafka_helpers import Record, create_topics, delete_topics, produce
 from running_pipeline import running
 from waiting import wait_until
 
@@ -210,7 +211,9 @@ def through_worker(
     """All of the stream through the worker's loop, in this process with the model that is loaded."""
     encoder = TimedEncoder(model.encoder)
     metrics = _Counting(stream.messages)
-    with worker(stream, output, replace(model, encoder=encoder), metrics, encoding=encoding, **engine) as pipeline:
+    # Behind the turns that it takes with queries, as in the worker.
+    backlog, _ = share(encoder)
+    with worker(stream, output, replace(model, encoder=backlog), metrics, encoding=encoding, **engine) as pipeline:
         _until(pipeline, lambda: pipeline.in_flight, "the first is consumed", interval=0.001)
         started, before = time.monotonic(), _cpu_seconds()
         encoder.tokenizing = encoder.computing = 0.0
@@ -221,6 +224,20 @@ def through_worker(
     spent["tokenizer"] -= encoder.tokenizing
     spent["model"] -= encoder.computing
     return Flow(seconds, {name: spent[name] for name in STAGES})
+
+
+def flow(stream: Stream, model: LoadedModel, **engine: int) -> Flow:
+    """The same as JSON, to topics of its own."""
+    with output_topics(stream.bootstrap_servers) as output:
+        return through_worker(stream, output, model, encoding="json", **engine)
+
+
+def filled(servers: str, topic: str, texts: Sequence[str]) -> Stream:
+    """Make a topic with these texts, in turns on its partitions."""
+    create_topics(servers, [topic], partitions=PARTITIONS)
+    values = (json.dumps({"id": str(number), "text": text}).encode() for number, text in enumerate(texts))
+    produce(servers, (Record(topic, number % PARTITIONS, value=value) for number, value in enumerate(values)))
+    return Stream(servers, topic, len(texts))
 
 
 def _until(pipeline: Pipeline, condition: Callable[[], object], what: str, *, interval: float = 0.05) -> None:
@@ -311,7 +328,9 @@ def latencies(stream: Stream, model: LoadedModel, texts: Sequence[str], per_seco
     with (
         topics(stream.bootstrap_servers) as topic,
         output_topics(stream.bootstrap_servers) as output,
-        worker(replace(stream, topic=topic), output, model, Metrics()) as pipeline,
+        worker(
+            replace(stream, topic=topic), output, replace(model, encoder=share(model.encoder)[0]), Metrics()
+        ) as pipeline,
     ):
         reader = Consumer(_config(stream) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
         reader.assign([TopicPartition(output, partition, 0) for partition in range(PARTITIONS)])

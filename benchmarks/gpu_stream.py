@@ -94,7 +94,7 @@ def main() -> None:
         tokenizer = find_weights(ModelSettings(name=options.model)).path
         for size in SIZES:
             path = _made(size, tokenizer, Path(folder) / f"{size.layers}-{size.hidden}")
-            model = loading.load(ModelSettings(name=str(path), device="cuda"))
+            model = loading.load(ModelSettings(name=str(path), device="cuda", precision="float16"))
             # As the worker does.
             settle_interpreter()
             print(f"{size}: {model.backend} {model.precision}")

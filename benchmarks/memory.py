@@ -1,8 +1,9 @@
 """Does memory grow with the backlog, and how much is the loop's? A worker on 100,000 messages beside its encoder alone.
 
 Messages are docstrings' first lines, and every twentieth a whole docstring, up to several pages. Prints resident memory
-after a tenth of them and after all, and that of a process that embeds texts of the same kind with the same encoder and
-has no Kafka; writes the whole curve to ``out/benchmarks/memory.json``. Run by ``make bench``.
+after a tenth, a half and all of them, and that of a process that embeds as many texts of the same kind with the same
+encoder and has no Kafka, so that what grows shows whose it is. Writes both curves to ``out/benchmarks/memory.json``.
+Run by ``make bench``.
 """
 
 import argparse
@@ -33,22 +34,24 @@ from worker_process import WorkerProcess  # noqa: E402 - as above
 MESSAGES = 100_000
 # So that it still works when the last one is looked at.
 WAITING = 110_000
-ALONE = 10_000
 TEXTS = 2_000
 EVERY = 20
 SAMPLE_SECONDS = 2
+# Of so many messages, the resident KiB.
+Curve = list[tuple[int, int]]
 OUTPUT = ROOT / "out" / "benchmarks" / "memory.json"
 
 
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--alone", action="store_true", help="only embed, without Kafka, and print the resident KiB")
+    parser.add_argument("--alone", action="store_true", help="only embed, without Kafka, and print resident KiB")
     if parser.parse_args().alone:
-        print(alone())
+        print(json.dumps(alone()))
         return
     command = [sys.executable, __file__, "--alone"]
-    without = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    without: Curve = json.loads(done.stdout.splitlines()[-1])
     with KafkaBroker(own=True) as kafka, tempfile.TemporaryDirectory() as directory:
         servers = kafka.bootstrap_servers
         create_topics(servers, ["text-messages", "embeddings"])
@@ -66,19 +69,22 @@ def texts() -> Iterator[str]:
         yield line if number % EVERY else whole
 
 
-def alone() -> int:
-    """KiB of a process that has embedded so many texts."""
+def alone() -> Curve:
+    """Of this process, by texts embedded, in windows as the worker's."""
     model = loading.load(ModelSettings())
-    remaining = list(islice(texts(), ALONE))
-    while remaining:
-        ceiling(model, remaining[:1024])
-        del remaining[:1024]
-    return resident_kib(os.getpid())
+    remaining = islice(texts(), MESSAGES)
+    curve: Curve = []
+    embedded = 0
+    while window := list(islice(remaining, 1024)):
+        ceiling(model, window)
+        embedded += len(window)
+        curve.append((embedded, resident_kib(os.getpid())))
+    return curve
 
 
-def watch(worker: WorkerProcess) -> list[tuple[int, int]]:
-    """Resident KiB by messages processed."""
-    curve: list[tuple[int, int]] = []
+def watch(worker: WorkerProcess) -> Curve:
+    """Of a worker, by messages processed."""
+    curve: Curve = []
     while not curve or curve[-1][0] < MESSAGES:
         # A benchmark samples by the clock.
         time.sleep(SAMPLE_SECONDS)
@@ -86,25 +92,32 @@ def watch(worker: WorkerProcess) -> list[tuple[int, int]]:
     return curve
 
 
-def report(curve: list[tuple[int, int]], without: int) -> None:
-    """Print the figures and write the curve."""
-    early = next(kib for messages, kib in curve if messages >= MESSAGES // 10)
-    messages, late = curve[-1]
+def report(curve: Curve, without: Curve) -> None:
+    """Print the figures and write the curves."""
+    found = {"the worker": curve, "the encoder alone": without}
+    rows = {name: [_after(one, MESSAGES * tenths // 10) for tenths in (1, 5, 10)] for name, one in found.items()}
+    for name, (early, half, late) in rows.items():
+        print(
+            f"{name}: {early / 1024:.0f} MiB resident after {MESSAGES // 10:,} messages, {half / 1024:.0f} after "
+            f"{MESSAGES // 2:,}, {late / 1024:.0f} after {MESSAGES:,}; {late / early:.3f} times, of the last half "
+            f"{late / half:.3f} times"
+        )
+    ratio = rows["the worker"][-1] / rows["the encoder alone"][-1]
+    print(f"worker / encoder alone, after {MESSAGES:,} each: {ratio:.3f} (the aim is at most 1.30)")
     result = {
         "date": datetime.now(tz=UTC).date().isoformat(),
-        "machine": machine("torch", "sentence-transformers", "confluent-kafka"),
-        "resident_kib_by_messages": curve,
-        "encoder_alone_kib": without,
-        "ratio_to_encoder": round(late / without, 4),
-        "ratio_late_to_early": round(late / early, 4),
+        "machine": machine("torch", "openvino", "sentence-transformers", "confluent-kafka"),
+        "resident_kib_by_messages": found,
+        "ratio_to_encoder": round(ratio, 4),
     }
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    print(f"the encoder alone: {without / 1024:.0f} MiB resident after {ALONE:,} texts")
-    print(f"the worker: {early / 1024:.0f} MiB after {MESSAGES // 10:,} messages, {late / 1024:.0f} after {messages:,}")
-    print(f"worker / encoder alone: {late / without:.3f} (the aim is at most 1.30)")
-    print(f"late / early: {late / early:.3f} (the aim is at most 1.10)")
-    print(f"curve: {OUTPUT.relative_to(ROOT)}")
+    print(f"curves: {OUTPUT.relative_to(ROOT)}")
+
+
+def _after(curve: Curve, messages: int) -> int:
+    """KiB when so many were through; at the end where the last window has fewer."""
+    return next((kib for through, kib in curve if through >= messages), curve[-1][1])
 
 
 if __name__ == "__main__":

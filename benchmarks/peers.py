@@ -26,6 +26,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 LEAST_COSINE = 0.9999
 
 
+class PeerMissingError(Exception):
+    """A library that can't be installed here; says why."""
+
+
 class Peer:
     """A library with its model loaded."""
 
@@ -125,8 +129,7 @@ def _exported(weights: Path) -> Path:
 def _run(name: str, command: Sequence[str | Path]) -> None:
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        raise SystemExit(
-            f"{done.stdout}\n"
+        raise PeerMissingError(
             f"{name}: can't be had: {' '.join(map(str, command))} failed; expected what requirements-{name}.txt pins "
-            "to be installable; --without-peers leaves the peers out"
+            f"to be installable:\n{done.stdout}"
         )

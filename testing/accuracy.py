@@ -23,14 +23,16 @@ class Truth:
             longest._replace(ids=np.append(longest.ids[: length - 1], longest.ids[-1]), length=length)
             for length in range(SHORTEST, longest.length + 1, every)
         ]
-        self._vectors = _vectors(reference, self._texts)
-        self._of_lengths = _vectors(reference, self._lengths)
+        self._expected = self._vectors_of(reference)
 
     def compare(self, model: LoadedModel) -> dict[str, float]:
         """See ``agreement``."""
-        return agreement(
-            (self._vectors, self._of_lengths), (_vectors(model, self._texts), _vectors(model, self._lengths))
-        )
+        return agreement(self._expected, self._vectors_of(model))
+
+    def _vectors_of(self, model: LoadedModel) -> tuple[Matrix, Matrix]:
+        # What comes alone may be computed otherwise than what comes beside others.
+        alone = [model.encoder.submit([text]).result() for text in self._lengths]
+        return _vectors(model, self._texts), np.concatenate([_vectors(model, self._lengths), *alone])
 
 
 def agreement(expected: tuple[Matrix, Matrix], found: tuple[Matrix, Matrix]) -> dict[str, float]:

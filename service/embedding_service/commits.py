@@ -38,9 +38,14 @@ class Commits:
         self._last = 0.0
 
     @property
+    def waiting(self) -> bool:
+        """Whether one is unanswered."""
+        return self._started is not None
+
+    @property
     def under_way(self) -> bool:
         """Whether one is unanswered, or due as soon as its turn comes."""
-        return self._started is not None or bool(self._offsets.to_commit())
+        return self.waiting or bool(self._offsets.to_commit())
 
     def regular(self, consumer: Consumer, *, is_full: bool) -> None:
         """Commit what is due, unless that was done a moment ago: a shorter one where room in flight is waited for."""

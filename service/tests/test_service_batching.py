@@ -68,6 +68,13 @@ def test_one_long_text_among_a_thousand_short_ones_costs_no_more_than_apart(draw
     assert padded([*short, long]) <= 1.02 * (padded(short) + padded([long]))
 
 
+@given(LENGTHS, st.integers(1, 5000), st.integers(0, 5000))
+def test_no_batch_is_padded_by_more_than_another_batch_would_cost(lengths: list[int], budget: int, cost: int) -> None:
+    for batch in pack(lengths, budget, cost):
+        sizes = [max(1, lengths[index]) for index in batch]
+        assert max(sizes) * len(sizes) - sum(sizes) <= cost
+
+
 @pytest.mark.parametrize(
     ("costs", "budget", "count"),
     [

@@ -139,6 +139,11 @@ class Spoilt:
     ("is_wrong", "wrong"),
     [
         pytest.param(lambda batch: len(batch) == 1, 0.1, id="at a text that comes alone"),
+        pytest.param(
+            lambda batch: len(batch) == 1 and 40 < batch[0].length < 80,
+            0.1,
+            id="at a text that comes alone and is neither short nor long",
+        ),
         pytest.param(lambda batch: batch[0].length < 10, 0.1, id="at short texts"),
         pytest.param(lambda batch: batch[0].length == 256, 0.1, id="at texts as long as the model takes"),
         pytest.param(lambda batch: len(batch) > 1, np.nan, id="with no numbers"),

@@ -36,12 +36,12 @@ def texts(max_length: int) -> list[str]:
 
 
 def vectors(encoder: Encoder) -> Matrix:
-    """Of all texts in batches of like lengths as the worker's, and of the longest alone; cut beyond the purpose."""
+    """Of all texts in batches of like lengths as the worker's, and of each alone; cut beyond the purpose."""
     tokenized = [_cut(text) for text in encoder.tokenize(texts(encoder.max_length))]
     running = [encoder.submit(batch) for batch in _batches(tokenized)]
     found = [computation.result() for computation in running]
-    # What comes alone may be computed otherwise than what comes beside others.
-    return np.concatenate([*found, encoder.submit(tokenized[-1:]).result()])
+    # What comes alone may be computed otherwise than what comes beside others, and be wrong at other lengths.
+    return np.concatenate([*found, *(encoder.submit([text]).result() for text in tokenized)])
 
 
 def cosine(encoder: Encoder, reference: Matrix) -> float:
