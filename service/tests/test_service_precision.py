@@ -31,6 +31,7 @@ from embedding_service.contract.settings import ModelSettings
 from embedding_service.encoders import loading, processors, selection, trial
 from embedding_service.encoders.choice import LEAST_COSINE
 from embedding_service.encoders.protocol import Computed, Encoder, LoadedModel, Matrix, Tokenized
+from embedding_service.encoders.pytorch import least_cosine
 from tiny_models import bert_mean
 from waiting import wait_until
 
@@ -120,7 +121,8 @@ def test_what_is_kept_of_one_model_is_not_taken_for_another(tiny: Path, tmp_path
             ["a text of several words"], normalize_embeddings=True, show_progress_bar=False
         )
         assert model.backend == "openvino"
-        assert np.allclose(vector(model), expected, atol=1e-5)
+        # Not closer: where the processor has bfloat16, the model may be computed in it.
+        assert least_cosine(vector(model), expected) >= FULL_COSINE
 
 
 class Spoilt:
