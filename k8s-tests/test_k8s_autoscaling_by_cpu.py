@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import kafka_state
-from bursts import CURVES, HALF_A_CORE, MOST_CHANGES, ONE_WORKER_HOLDS, QUICK, SIX_PARTITIONS, TEXTS, texts
+from bursts import CURVES, HALF_A_CORE, MOST_CHANGES, ONE_WORKER_HOLDS, QUICK, SIX_PARTITIONS, Burst
 from flowing_texts import assert_all_embedded
 from hosted_api import is_served
 from metrics_server import metrics_server
@@ -47,9 +46,8 @@ def test_a_burst_is_drained_by_more_workers_which_go_again_once_metrics_server_i
         # Loading the model is work, too.
         curve.until(lambda seen: seen.replicas == 1, "more than the fewest workers though nothing is to be done", 180)
         before = len(numbers())
-        written = texts(TEXTS)
-        kafka_state.write_texts(servers, f"{pipelines.namespace}.burst.in", written)
-        curve.until(lambda seen: seen.replicas == 3, "the burst doesn't bring the most workers", 240)
+        burst = Burst(curve, servers, f"{pipelines.namespace}.burst.in")
+        burst.until(lambda seen: seen.replicas == 3, "the burst doesn't bring the most workers", 240)
         curve.until(lambda seen: seen.lag == 0, "the backlog isn't drained", 480)
         curve.until(lambda seen: seen.replicas == 1, "the workers that aren't needed any more stay", 240)
         changes = len(numbers()) - before
@@ -57,4 +55,4 @@ def test_a_burst_is_drained_by_more_workers_which_go_again_once_metrics_server_i
     curve.save(CURVES / "cpu.png")
     assert changes <= MOST_CHANGES, curve.summary()
     assert max(curve.lags_at_falls()) <= ONE_WORKER_HOLDS, curve.summary()
-    assert_all_embedded(servers, f"{pipelines.namespace}.burst.out", [*written])
+    assert_all_embedded(servers, f"{pipelines.namespace}.burst.out", burst.written)

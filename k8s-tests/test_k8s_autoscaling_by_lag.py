@@ -1,13 +1,13 @@
 """Autoscaling by the lag, with the real KEDA and with what stands in for an adapter; from where each is missing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import kafka_state
-from bursts import CURVES, HALF_A_CORE, MOST_CHANGES, ONE_WORKER_HOLDS, QUICK, SIX_PARTITIONS, TEXTS, texts
+from bursts import CURVES, HALF_A_CORE, MOST_CHANGES, ONE_WORKER_HOLDS, QUICK, SIX_PARTITIONS, Burst, texts
 from external_metrics import adapter, exported
 from flowing_texts import assert_all_embedded
 from kafka_users import (
@@ -22,7 +22,7 @@ from kafka_users import (
     sasl_over_tls,
 )
 from keda import keda
-from scaling_curve import Curve
+from scaling_curve import Curve, Look
 from system_fixtures import Object, Pipeline, Pipelines, System
 from testcluster.tools import path
 from watched_values import watched
@@ -34,8 +34,6 @@ NOWHERE: Object = {"nodeSelector": {"example.com/no-node": "has-this"}}
 # Longer than an autoscaler with the policies of QUICK needs to change the number.
 HOLD_SECONDS = 20.0
 MINUTE = 60.0
-# So that enough of them wait however fast the first ones are.
-MORE_TEXTS = 30_000
 NIGHTLY = LAG | {"minReplicas": 0}
 
 
@@ -96,9 +94,8 @@ def test_with_keda_a_pipeline_sleeps_until_a_record_comes_and_drains_a_burst_ove
         curve.until(lambda seen: seen.replicas == 0, "the worker stays", 180)
         assert numbers() == ["0", "1", "0"]
 
-        written = texts(TEXTS)
-        kafka_state.write_texts(servers, f"{prefix}.in", written)
-        curve.until(lambda seen: seen.replicas == 3, "the burst doesn't bring the most workers", 240)
+        burst = Burst(curve, servers, f"{prefix}.in")
+        burst.until(lambda seen: seen.replicas == 3, "the burst doesn't bring the most workers", 240)
         curve.until(lambda seen: seen.lag == 0, "the backlog isn't drained", 480)
         curve.until(lambda seen: seen.replicas == 0, "the workers that aren't needed any more stay", 240)
         changes = len(numbers()) - 3
@@ -108,7 +105,7 @@ def test_with_keda_a_pipeline_sleeps_until_a_record_comes_and_drains_a_burst_ove
     curve.save(CURVES / "keda.png")
     assert changes <= MOST_CHANGES, curve.summary()
     assert max(curve.lags_at_falls()) <= ONE_WORKER_HOLDS, curve.summary()
-    assert_all_embedded(servers, f"{prefix}.out", [*lone, *written])
+    assert_all_embedded(servers, f"{prefix}.out", [*lone, *burst.written])
 
 
 def hold_in_a_pause(pipeline: Pipeline, servers: str, topic: str) -> None:
@@ -176,39 +173,43 @@ def test_with_an_adapter_a_burst_is_drained_and_nothing_changes_while_nobody_kno
     ):
         pipeline.wait("ScalingActive", "True", "MetricServed")
         curve = Curve(pipeline, numbers)
-        written = texts(MORE_TEXTS)
-        kafka_state.write_texts(servers, f"{prefix}.in", written)
-        curve.until(lambda seen: seen.replicas == 2, "the burst brings no worker", 240)
+        burst = Burst(curve, servers, f"{prefix}.in")
+        burst.until(lambda seen: seen.replicas == 2, "the burst brings no worker", 240)
 
         served.withdrawn = True
         pipeline.wait("ScalingActive", "False", "MetricNotServed", "FailedGetExternalMetric")
-        embed_on(curve, 2, HOLD_SECONDS)
+        # By the lag there would be another.
+        outputs = curve.look().outputs
+        burst.until(for_so_long(2, HOLD_SECONDS), "the number isn't kept", 2 * HOLD_SECONDS)
+        assert curve.look().outputs > outputs, curve.summary()
         served.withdrawn = False
-        curve.until(lambda seen: seen.replicas == 3, "it doesn't go on when the metric is back", 120)
+        burst.until(lambda seen: seen.replicas == 3, "it doesn't go on when the metric is back", 120)
         pipeline.wait("ScalingActive", "True", "MetricServed")
 
-        # Nobody exports the lag any more.
+        # Nobody exports the lag any more; by the lag there would soon be one.
         by_adapter.scale_operator(0)
-        embed_on(curve, 3, MINUTE)
+        curve.until(lambda seen: seen.lag == 0, "the backlog isn't drained", 480)
+        curve.until(for_so_long(3, MINUTE), "the number isn't kept", 2 * MINUTE)
         by_adapter.scale_operator(1)
 
-        curve.until(lambda seen: seen.lag == 0, "the backlog isn't drained", 480)
         curve.until(lambda seen: seen.replicas == 1, "the workers that aren't needed any more stay", 240)
         assert numbers() == ["1", "2", "3", "2", "1"]
 
     curve.save(CURVES / "external.png")
     assert max(curve.lags_at_falls()) <= ONE_WORKER_HOLDS, curve.summary()
-    assert_all_embedded(servers, f"{prefix}.out", [*written])
+    assert_all_embedded(servers, f"{prefix}.out", burst.written)
 
 
-def embed_on(curve: Curve, workers: int, seconds: float) -> None:
-    """As many workers as these embed on for so long, with a lag that would have moved an autoscaler."""
-    lag = curve.look().lag
-    assert lag > 2 * ONE_WORKER_HOLDS, f"the lag would have moved nothing: {curve.summary()}"
-    end = curve.look().at + seconds
-    curve.until(lambda seen: seen.at > end or seen.replicas != workers, "no end", 2 * seconds)
-    assert curve.look().replicas == workers, curve.summary()
-    assert curve.look().lag < lag
+def for_so_long(workers: int, seconds: float) -> Callable[[Look], bool]:
+    """Whether there have been as many workers as these for so long, since the first look."""
+    first: list[float] = []
+
+    def kept(seen: Look) -> bool:
+        assert seen.replicas == workers, seen
+        first.append(seen.at)
+        return seen.at > first[0] + seconds
+
+    return kept
 
 
 def test_from_cpu_to_an_adapter_and_back_no_worker_goes_but_in_a_pause(
@@ -230,7 +231,7 @@ def test_from_cpu_to_an_adapter_and_back_no_worker_goes_but_in_a_pause(
             pipeline.wait("ScalingActive", "False", "Paused")
             pipeline.until(lambda: numbers()[-1] == "0", "the pause stops no worker")
             servers, prefix = by_adapter.kafka.bootstrap_servers, f"{pipelines.namespace}.handed-on"
-            kafka_state.write_texts(servers, f"{prefix}.in", texts(MORE_TEXTS // 10))
+            kafka_state.write_texts(servers, f"{prefix}.in", texts(2 * ONE_WORKER_HOLDS))
             pipeline.wait("CaughtUp", "False", "Behind")
             pipeline.patch({"paused": False})
             pipeline.until(lambda: numbers()[-1] == "2", "the autoscaler doesn't go on after the pause")
