@@ -10,8 +10,9 @@ from collections.abc import Collection
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from embedding_service.contract.settings import KafkaSettings
-from embedding_service.delivery.errors import ACCESS_DENIED, reading_denied
+from embedding_service.delivery.errors import ACCESS_DENIED, TOPIC_MISSING, reading_denied
 from embedding_service.delivery.offsets import OffsetTracker
+from embedding_service.logs import Reminder
 from embedding_service.metrics import Metrics
 from embedding_service.stages import Failure
 
@@ -36,6 +37,8 @@ class Commits:
         self._failure = failure
         self._started: float | None = None
         self._last = 0.0
+        self._topic_missing = False
+        self._reminder = Reminder(logger)
 
     @property
     def waiting(self) -> bool:
@@ -44,8 +47,8 @@ class Commits:
 
     @property
     def under_way(self) -> bool:
-        """Whether one is unanswered, or due as soon as its turn comes."""
-        return self.waiting or bool(self._offsets.to_commit())
+        """Whether one is unanswered, or due as soon as its turn comes and not refused since the topic is gone."""
+        return self.waiting or (bool(self._offsets.to_commit()) and not self._topic_missing)
 
     def regular(self, consumer: Consumer, *, is_full: bool) -> None:
         """Commit what is due, unless that was done a moment ago: a shorter one where room in flight is waited for."""
@@ -70,6 +73,7 @@ class Commits:
             if position.error is not None:
                 self._failed(position.error)
             else:
+                self._topic_missing = False
                 self._offsets.committed(position.partition, position.offset)
         self._metrics.commits.labels("ok").inc()
 
@@ -91,5 +95,9 @@ class Commits:
             # Not raised: close, in a thread of its own, serves the callback too.
             self._failure.set(reading_denied(error, self._kafka.input_topic, self._kafka.consumer_group))
             return
-        level = logging.INFO if error.code() in _REBALANCE_ERRORS else logging.WARNING
-        logger.log(level, "commit failed, will be repeated: %s: %s", error.name(), error.str())
+        self._topic_missing = error.code() in TOPIC_MISSING
+        told = f"commit failed, will be repeated: {error.name()}: {error.str()}"
+        if error.code() in _REBALANCE_ERRORS:
+            logger.info("%s", told)
+        else:
+            self._reminder.tell(told)

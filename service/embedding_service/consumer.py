@@ -77,19 +77,23 @@ class ConsumerLoop:
 
     def run(self, stop: threading.Event) -> None:
         """Consume until ``stop`` is set or a stage has failed; then finish, commit and leave the group."""
-        self._consumer.subscribe(
-            [self._settings.kafka.input_topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
         try:
+            self._consumer.subscribe(
+                [self._settings.kafka.input_topic],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
             while not stop.is_set() and not self._failure.occurred():
                 self.heartbeat.beat()
                 self._step()
             self._deadline = time.monotonic() + self._drain_seconds
             if not self._failure.occurred():
                 self._drain(self._offsets.partitions())
+        except BaseException as error:
+            # The other stages look at it, and end.
+            self._failure.set(error)
+            raise
         finally:
             self._close()
             self._metrics.in_flight.set(0)

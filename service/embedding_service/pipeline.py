@@ -109,8 +109,12 @@ class Pipeline(threading.Thread):
             self.failure,
         )
         model = ModelStage(inbox, outbox, self._model, self._settings.engine, self.metrics, self.failure)
-        producer = self._new_producer(partitions)
-        at_least_once = AtLeastOnce(producer, self._output_target(partitions), self._offsets, self.metrics.delivered)
+        at_least_once = AtLeastOnce(
+            lambda: self._new_producer(partitions),
+            self._output_target(partitions),
+            self._offsets,
+            self.metrics.delivered,
+        )
         delivery = DeliveryStage(outbox, at_least_once, self.metrics, self.failure)
         self._loop = ConsumerLoop(self._settings, self._offsets, inbox, self.metrics, self.failure)
         self._stages = (tokenizer, model, delivery)
@@ -119,10 +123,6 @@ class Pipeline(threading.Thread):
             thread.start()
         try:
             self._loop.run(self._stop_requested)
-        except BaseException as error:
-            # The other stages look at it, and end.
-            self.failure.set(error)
-            raise
         finally:
             watch.close()
             inbox.close()

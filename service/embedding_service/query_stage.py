@@ -5,14 +5,17 @@ One thread, since PyTorch keeps a team of threads for each thread that calls it.
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 
 from embedding_service.batching import pack
-from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Tokenized
+from embedding_service.contract.reasons import Termination, TerminationReason
+from embedding_service.encoders.protocol import Encoder, EncoderOutOfMemory, Matrix, Tokenized
 from embedding_service.queries import MAX_TEXTS, Answer, Refusal
 from embedding_service.records import Vector, all_finite
+from embedding_service.stages import Failure
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +54,22 @@ _Slot = tuple[_Request, int]
 
 
 class QueryStage(threading.Thread):
-    """Answers queries with one encoder, in rounds of a few texts, one of each request in turn."""
+    """Answers queries with one encoder, in rounds of a few texts, one of each request in turn.
 
-    def __init__(self, encoder: Encoder, max_batch_tokens: int, batch_cost: int, *, rejects_long: bool = False) -> None:
+    ``failure`` is told of a model that fails at every text.
+    """
+
+    def __init__(
+        self, encoder: Encoder, max_batch_tokens: int, batch_cost: int, failure: Failure, *, rejects_long: bool = False
+    ) -> None:
         super().__init__(name="queries", daemon=True)
         self._encoder = encoder
         self._max_batch_tokens = max_batch_tokens
         self._batch_cost = batch_cost
         self._round_texts = max(1, max_batch_tokens // _USUAL_TOKENS)
         self._rejects_long = rejects_long
+        self._failure = failure
+        self._began: float | None = None
         self._harmless = encoder.tokenize(["warm-up"])
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
@@ -79,6 +89,11 @@ class QueryStage(threading.Thread):
             self._changed.notify_all()
         return request.future
 
+    def busy_seconds(self) -> float:
+        """For how long it has been at one round."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
     def close(self) -> None:
         """End after what is in the model; who waits is told to ask elsewhere."""
         with self._changed:
@@ -88,12 +103,14 @@ class QueryStage(threading.Thread):
     def run(self) -> None:
         """Until closed."""
         while chosen := self._take():
+            self._began = time.monotonic()
             try:
                 self._embed(chosen)
             except Exception:  # whatever it is, those who wait must be told, and the next ones served
                 logger.exception("queries failed")
                 for request, _ in chosen:
                     request.fail(Refusal.of_server(500, "this worker has failed; its log says why", "internal_error"))
+            self._began = None
         with self._changed:
             for request in self._requests:
                 request.fail(_closing())
@@ -152,13 +169,27 @@ class QueryStage(threading.Thread):
         try:
             vectors = self._encoder.submit([text for _, text in batch]).result()
         except Exception as error:  # noqa: BLE001 - as in _tokenize
-            if len(batch) == 1:
-                self._blame(batch[0][0], error)
-                return
+            vectors = None
+            self._failed(batch, error)
+        # Not within the handler: as long as the error is at hand, so is the memory of what has failed.
+        if vectors is not None:
+            self._give(batch, vectors)
+        elif len(batch) > 1:
             half = len(batch) // 2
             self._submit(batch[:half])
             self._submit(batch[half:])
-            return
+
+    def _failed(self, batch: list[tuple[_Slot, Tokenized]], error: Exception) -> None:
+        if len(batch) == 1:
+            self._blame(batch[0][0], error)
+        elif isinstance(error, EncoderOutOfMemory):
+            tokens = max(text.length for _, text in batch) * len(batch)
+            self._max_batch_tokens = min(self._max_batch_tokens, max(1, tokens // 2))
+            # Its words alone: a handler may keep what it is given.
+            told = str(error)
+            logger.warning("out of memory: queries in batches of at most %d tokens: %s", self._max_batch_tokens, told)
+
+    def _give(self, batch: list[tuple[_Slot, Tokenized]], vectors: Matrix) -> None:
         finite = all_finite(vectors)
         for ((request, index), text), vector, is_finite in zip(batch, vectors, finite, strict=True):
             if is_finite:
@@ -176,9 +207,11 @@ class QueryStage(threading.Thread):
         try:
             self._encoder.submit(self._harmless).result()
             self._encoder.tokenize(["warm-up"])
-        except Exception:
+        except Exception as again:
             logger.exception("the model fails at every text")
             request.fail(Refusal.of_server(500, "the model fails at every text", "model_failed"))
+            told = f"the model fails at every text: {type(again).__name__}: {again}"
+            self._failure.set(Termination(TerminationReason.CRASHED, told))
             return
         cause = f"{type(error).__name__}: {error}"[:500]
         request.fail(_bad_text(request, index, f"the model can't take it: {cause}", "encoding_failed"))

@@ -14,6 +14,7 @@ from embedding_service.encoders.protocol import LoadedModel
 from embedding_service.metrics import Metrics
 from embedding_service.pipeline import Pipeline
 from embedding_service.query_stage import QueryStage
+from embedding_service.stages import Failure
 from embedding_service.turns import share
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Worker:
         self._model: LoadedModel | None = None
         self._pipeline: Pipeline | None = None
         self.queries: QueryStage | None = None
+        self._query_failure = Failure()
         self._wanted = True
         self._closed = False
 
@@ -79,6 +81,7 @@ class Worker:
             interactive,
             self.settings.engine.max_batch_tokens or model.batch_tokens,
             model.batch_cost,
+            self._query_failure,
             rejects_long=self.settings.model.on_overflow == "reject",
         )
         queries.start()
@@ -126,11 +129,14 @@ class Worker:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the loop, where it ended by itself."""
-        return self._pipeline.failure.error if self._pipeline is not None else None
+        """What ended the loop, where it ended by itself, or why no query can be answered any more."""
+        ended = self._pipeline.failure.error if self._pipeline is not None else None
+        return ended or self._query_failure.error
 
     def live(self) -> bool:
         """Whether every stage moves. Says nothing of the brokers."""
+        if self.queries is not None and self.queries.busy_seconds() >= _LIVE_SECONDS:
+            return False
         pipeline = self._pipeline
         return pipeline is None or not pipeline.is_alive() or pipeline.heartbeat_age() < _LIVE_SECONDS
 

@@ -101,7 +101,7 @@ def test_a_producer_without_a_broker_is_lost_where_it_has_something_to_send_and_
     run = Pipeline(settings, cast("LoadedModel", None), Metrics())
     run._loop = ConsumerLoop(settings, OffsetTracker(), Inbox(), Metrics(), Failure())
     producer = run._new_producer(Partitions(1, 1))
-    delivery = AtLeastOnce(producer, cast("Target", None), OffsetTracker(), lambda _: None)
+    delivery = AtLeastOnce(lambda: producer, cast("Target", None), OffsetTracker(), lambda _: None)
 
     def lost_with_nothing_to_send() -> bool:
         # Statistics that nobody has taken yet count as outstanding.

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from openai import AuthenticationError, NotFoundError, OpenAI, RateLimitError
 from openai.types import CreateEmbeddingResponse
 
+import embedding_service.worker
 from embedding_service.contract.fingerprint import EmbeddingContract
 from embedding_service.contract.settings import Settings
 from embedding_service.encoders.protocol import Encoder, LoadedModel, Matrix, Tokenized
@@ -124,6 +125,35 @@ def test_while_the_model_loads_it_says_so(serve: Callable[..., Service]) -> None
     assert (status, headers["Retry-After"], found["error"]["code"]) == (503, "5", "model_loading")
     service.load(WordEncoder())
     assert service.ask(body("a"))[0] == 200
+
+
+def test_a_model_that_fails_at_every_query_ends_the_worker_though_no_text_comes(serve: Callable[..., Service]) -> None:
+    def fault(_texts: Sequence[str]) -> None:
+        raise RuntimeError("CUDA error: the GPU is lost")
+
+    service = serve(WordEncoder(fault))
+    assert service.worker.failure is None
+    assert service.ask(body("a"))[0] == 500
+    assert str(service.worker.failure) == (
+        "Crashed: the model fails at every text: RuntimeError: CUDA error: the GPU is lost"
+    )
+
+
+def test_livez_fails_where_a_query_hangs_in_the_model_and_recovers_with_it(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_service.worker, "_LIVE_SECONDS", 0.5)
+    encoder = GatedWordEncoder()
+    service = serve(encoder)
+    assert service.worker.live()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(service.ask, body("a"))
+        try:
+            wait_until(lambda: not service.worker.live(), SECONDS, "it is live though a query hangs")
+        finally:
+            encoder.open.set()
+        assert asked.result()[0] == 200
+    assert service.worker.live()
 
 
 def test_a_token_guards_it(serve: Callable[..., Service]) -> None:

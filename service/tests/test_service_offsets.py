@@ -165,11 +165,13 @@ def test_what_a_revoked_partition_leaves_in_the_producer_stays_in_flight_until_i
     assert offsets.to_commit() == {}
 
 
-def test_an_offset_that_goes_back_is_an_error() -> None:
+def test_an_offset_that_goes_back_is_an_error_and_nothing_of_the_topic_before_is_committed() -> None:
     offsets = tracker()
-    offsets.track([record(7)])
+    offsets.track([record(6), record(7)])
+    offsets.done([record(6)])
     with pytest.raises(ValueError, match="went back to offset 7"):
         offsets.track([record(7)])
+    assert offsets.to_commit() == {}
 
 
 def test_the_next_offset_is_the_first_not_dealt_with() -> None:

@@ -1,6 +1,7 @@
 """Queries through one encoder: who shares a batch, what one bad text costs the others, and when it is too much."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
@@ -10,6 +11,7 @@ import pytest
 from embedding_service.encoders.protocol import EncoderOutOfMemory, Matrix, Tokenized
 from embedding_service.queries import MAX_TEXTS, Answer, Refusal
 from embedding_service.query_stage import QueryStage
+from embedding_service.stages import Failure
 from embedding_service.turns import Share, share
 from waiting import wait_until
 from word_encoder import GatedWordEncoder, WordEncoder
@@ -24,8 +26,10 @@ BATCH_COST = 20
 def start() -> Iterator[Callable[..., QueryStage]]:
     stages: list[QueryStage] = []
 
-    def make(encoder: WordEncoder | Share, budget: int = BUDGET, rejects_long: bool = False) -> QueryStage:
-        stages.append(QueryStage(encoder, budget, BATCH_COST, rejects_long=rejects_long))
+    def make(
+        encoder: WordEncoder | Share, budget: int = BUDGET, rejects_long: bool = False, failure: Failure | None = None
+    ) -> QueryStage:
+        stages.append(QueryStage(encoder, budget, BATCH_COST, failure or Failure(), rejects_long=rejects_long))
         stages[-1].start()
         return stages[-1]
 
@@ -140,13 +144,43 @@ def test_a_vector_that_is_not_finite_is_not_given_out(start: Callable[..., Query
 
 
 def test_memory_that_runs_out_makes_smaller_batches(start: Callable[..., QueryStage]) -> None:
+    tried: list[int] = []
+
     def fault(texts: Sequence[str]) -> None:
+        tried.append(len(texts))
         if len(texts) > 2:
             raise EncoderOutOfMemory("out of memory")
 
     encoder = WordEncoder(fault)
-    assert len(vectors(start(encoder).ask(["a"] * 7))) == 7
+    stage = start(encoder)
+    assert len(vectors(stage.ask(["a"] * 7))) == 7
     assert max(len(batch) for batch in encoder.batches) == 2
+    # Learnt: the next ones don't fail first.
+    tried.clear()
+    assert len(vectors(stage.ask(["a"] * 7))) == 7
+    assert max(tried) <= 2
+
+
+def test_the_memory_of_a_batch_that_did_not_fit_is_free_when_its_halves_are_tried(
+    start: Callable[..., QueryStage],
+) -> None:
+    class Activations:
+        pass
+
+    held: list[weakref.ref[Activations]] = []
+
+    def fault(texts: Sequence[str]) -> None:
+        activations = Activations()
+        assert all(one() is None for one in held)
+        held.append(weakref.ref(activations))
+        if len(texts) > 1:
+            try:
+                raise MemoryError
+            except MemoryError as error:
+                raise EncoderOutOfMemory("out of memory") from error
+
+    assert len(vectors(start(WordEncoder(fault)).ask(["a"] * 4))) == 4
+    assert len(held) == 7
 
 
 def test_one_text_that_does_not_fit_into_memory_is_the_workers_fault(start: Callable[..., QueryStage]) -> None:
@@ -164,9 +198,11 @@ def test_a_model_that_fails_at_every_text_is_the_workers_fault_and_may_recover(
         if broken.is_set():
             raise RuntimeError("CUDA error: device-side assert")
 
-    stage = start(WordEncoder(fault))
+    failure = Failure()
+    stage = start(WordEncoder(fault), failure=failure)
     found = refused(stage.ask(["a", "b"]))
     assert (found.status, found.code, found.kind) == (500, "model_failed", "server_error")
+    assert str(failure.error) == "Crashed: the model fails at every text: RuntimeError: CUDA error: device-side assert"
     broken.clear()
     assert vectors(stage.ask(["a"])) == [[1, ord("a")]]
 

@@ -1,5 +1,6 @@
 """Rebalances: what is consumed while members come and go comes out, once."""
 
+import itertools
 import json
 import threading
 from collections import Counter
@@ -128,9 +129,25 @@ def test_a_last_commit_that_is_refused_while_others_join_is_sent_again(monkeypat
     stub = RebalancingConsumer(polls=[message(1, 7)], rest=[])
     # More than one: a regular commit may be under way when the loop is stopped.
     stub.refusals = iter([KafkaError(KafkaError.REBALANCE_IN_PROGRESS), KafkaError(KafkaError.ILLEGAL_GENERATION)])
+    stop_with_one_to_commit(stub, monkeypatch)
+    assert stub.committed == {1: 8}
+
+
+def test_a_last_commit_that_is_refused_since_the_topic_is_gone_keeps_no_stop_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub = RebalancingConsumer(polls=[message(1, 7)], rest=[])
+    stub.refusals = itertools.repeat(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    stop_with_one_to_commit(stub, monkeypatch)
+    assert stub.committed == {}
+
+
+def stop_with_one_to_commit(stub: RebalancingConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop a loop while its one message is in the model, with an hour for the drain; returns once it has ended."""
     monkeypatch.setattr(consumer, "Consumer", stub)
     offsets, inbox, stop = OffsetTracker(), Inbox(), threading.Event()
     loop = ConsumerLoop(SETTINGS, offsets, inbox, Metrics(), Failure())
+    monkeypatch.setattr(loop, "_drain_seconds", 3600)
     running = threading.Thread(target=loop.run, args=[stop])
     running.start()
     waiting = inbox.take_unprepared(1, 10)
@@ -140,7 +157,7 @@ def test_a_last_commit_that_is_refused_while_others_join_is_sent_again(monkeypat
     stop.set()
     offsets.done(records)
     running.join(30)
-    assert stub.committed == {1: 8}
+    assert not running.is_alive()
 
 
 @pytest.mark.slow

@@ -259,7 +259,7 @@ def test_a_user_that_may_write_nowhere_may_not_even_be_a_producer(secured: Secur
         secured.stream.output, secured.stream.dead_letter, "m", "v1:c", "json", include_text=True, same_partitions=False
     )
     kafka = secured.stream.settings(kafka=secured.kafka()).kafka
-    delivery = AtLeastOnce(Producer(producer_config(kafka)), target, OffsetTracker(), lambda _: None)
+    delivery = AtLeastOnce(lambda: Producer(producer_config(kafka)), target, OffsetTracker(), lambda _: None)
 
     def deliver() -> None:
         delivery.deliver([Tombstone(InputRecord("i", 0, 0, b"k", None, [], 0.0))])

@@ -1,7 +1,8 @@
 """At least once: produce, and let an input offset be committed when the broker has acknowledged its output.
 
 The producer never gives a record up by time, so order holds and trouble of the broker is waited out. What the broker
-refuses for good is either the record's fault (too large: dead letter) or ends the process.
+refuses for good is either the record's fault (too large: dead letter) or ends the process. Outputs of a partition that
+is gone are given up: its next owner makes them again, and a late one would stand behind that owner's newer ones.
 """
 
 import logging
@@ -22,9 +23,12 @@ from embedding_service.delivery.output import (
     to_record,
     too_large,
 )
-from embedding_service.records import Outcome, Rejection
+from embedding_service.records import InputRecord, Outcome, Rejection
 
 logger = logging.getLogger(__name__)
+
+# Each message's callback tells that it was given up; nothing of it waits for a broker.
+_PURGE_SECONDS = 30.0
 
 OnDelivered = Callable[[Sequence[Outcome]], None]
 
@@ -32,24 +36,66 @@ OnDelivered = Callable[[Sequence[Outcome]], None]
 class AtLeastOnce:
     """See ``Delivery``. ``on_delivered`` gets each outcome once, when it is acknowledged."""
 
-    def __init__(self, producer: Producer, target: Target, offsets: OffsetTracker, on_delivered: OnDelivered) -> None:
-        self._producer = producer
+    def __init__(
+        self, new_producer: Callable[[], Producer], target: Target, offsets: OffsetTracker, on_delivered: OnDelivered
+    ) -> None:
+        self._new_producer = new_producer
+        self._producer = new_producer()
         self._target = target
         self._offsets = offsets
         self._on_delivered = on_delivered
+        self._abandonments = offsets.abandonments()
         self._delivered: list[Outcome] = []
+        self._purged: list[Outcome] = []
         self._failure: Termination | None = None
 
     def deliver(self, outcomes: Sequence[Outcome]) -> None:
         """See ``Delivery``."""
         now = time.time()
-        for outcome in outcomes:
+        for outcome in self._current([*self._recovered(), *outcomes]):
             self._produce(*to_record(outcome, self._target, now))
         self._serve(self._producer.poll, 0)
 
     def flush(self, timeout: float) -> None:
         """See ``Delivery``."""
+        if self._offsets.abandonments() != self._abandonments:
+            self.deliver([])
         self._serve(self._producer.flush, timeout)
+
+    def _recovered(self) -> list[Outcome]:
+        """What isn't acknowledged, if some of it was abandoned since the last time: taken back from the producer.
+
+        Which is replaced: what of its requests has reached the brokers isn't known.
+        """
+        abandonments = self._offsets.abandonments()
+        if abandonments == self._abandonments:
+            return []
+        self._abandonments = abandonments
+        if not len(self._producer):
+            return []
+        logger.warning("outputs of partitions that are gone are given up: %d unacknowledged", len(self._producer))
+        self._producer.purge()
+        if self._producer.flush(_PURGE_SECONDS):
+            raise Termination(TerminationReason.CRASHED, "the Kafka client doesn't give up what it was told to")
+        self._settle()
+        self._producer = self._new_producer()
+        purged, self._purged = self._purged, []
+        return sorted(purged, key=lambda outcome: (outcome.record.partition, outcome.record.offset))
+
+    def _current(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Those of partitions that are still ours; the rest has been dealt with."""
+        assignments = self._offsets.assignments()
+        ours: list[Outcome] = []
+        gone: list[InputRecord] = []
+        for outcome in outcomes:
+            record = outcome.record
+            if assignments.get(record.partition) == record.assignment:
+                ours.append(outcome)
+            else:
+                gone.append(record)
+        if gone:
+            self._offsets.done(gone)
+        return ours
 
     def _serve(self, call: Callable[[float], int], timeout: float) -> None:
         try:
@@ -104,6 +150,7 @@ class AtLeastOnce:
 
     def _refused(self, error: KafkaError, outcome: Outcome, letter: OutputRecord | None) -> None:
         if error.code() == KafkaError._PURGE_QUEUE or error.code() == KafkaError._PURGE_INFLIGHT:
+            self._purged.append(outcome)
             return
         smaller = self._smaller(outcome, letter) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
         if smaller is not None:

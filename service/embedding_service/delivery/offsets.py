@@ -47,6 +47,7 @@ class OffsetTracker:
         # Of partitions given up before these were acknowledged: still in memory, and still to come out of the producer.
         # (partition, assignment, offset) → bytes.
         self._abandoned: dict[tuple[int, int, int], int] = {}
+        self._abandonments = 0
         self._assignments = 0
         self._acknowledgements = 0
 
@@ -62,10 +63,16 @@ class OffsetTracker:
         with self._lock:
             for partition in partitions:
                 state = self._partitions.pop(partition, None)
-                if state is not None:
+                if state is not None and state.by_offset:
+                    self._abandonments += 1
                     for offset, entry in state.by_offset.items():
                         self._abandoned[partition, state.assignment, offset] = entry.size
             self._lock.notify_all()
+
+    def abandonments(self) -> int:
+        """How often a partition was given up before all of it was acknowledged."""
+        with self._lock:
+            return self._abandonments
 
     def assignments(self) -> dict[int, int]:
         """Our partitions, each with the number of its current assignment."""
@@ -80,6 +87,8 @@ class OffsetTracker:
 
     def _track(self, state: _Partition, record: InputRecord) -> None:
         if state.pending and record.offset < state.pending[-1].next:
+            # The topic was made again. What is due is an offset of the one before, and would skip records of this one.
+            self._partitions.pop(record.partition)
             raise ValueError(f"partition {record.partition} went back to offset {record.offset}")
         entry = _Pending(record.offset + 1, record.size)
         if state.first is None:
