@@ -6,6 +6,7 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from announcing import announcer
@@ -21,6 +22,10 @@ pytest_plugins = [
     "stage_times",
     "system_fixtures",
 ]
+
+# Hypothesis would count a pause of the machine as a fault of what it tests.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 # In every name of this run, so that what it left in a given cluster can be told from what was there.
 RUN = uuid.uuid4().hex[:8]

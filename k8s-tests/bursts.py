@@ -44,10 +44,12 @@ class Burst:
         """Look until something is so, while plenty of texts wait, however fast the workers embed them."""
 
         def fed(seen: Look) -> bool:
-            if seen.lag < _PLENTY:
+            # Judged first: to write takes seconds, in which it may be over.
+            done = condition(seen)
+            if not done and seen.lag < _PLENTY:
                 more = texts(TEXTS)
                 kafka_state.write_texts(self._servers, self._topic, more)
                 self.written += more
-            return condition(seen)
+            return done
 
         return self._curve.until(fed, what, seconds)

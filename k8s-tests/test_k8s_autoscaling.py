@@ -87,7 +87,7 @@ def test_the_number_of_workers_is_handed_on_without_passing_through_a_smaller_on
         switch_off(pipeline)
         assert (numbers(), replicas(pipeline, "embp")) == (["1", "3", "4"], 4)
         # All that while no worker was replaced.
-        assert three < uids(pipeline)
+        pipeline.until(lambda: three < uids(pipeline), "a worker was replaced")
 
 
 def test_an_autoscaler_of_a_users_own_scales_the_pipeline_itself(pipelines: Pipelines, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from confluent_kafka import Message
@@ -26,10 +26,13 @@ from worker_process import WorkerProcess
 # worker makes of a model is kept from run to run, as Kafka is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = str(cache_directory(os.environ) / "models")
+# What is expected of the processor isn't computed by a GPU, where there is one.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # A member whose group has to wait for the end of another one's session, which is 45 s, needs most of it.
 STREAM_SECONDS = 240.0
 PARTITIONS = 3
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,36 @@ class Stream:
     def wait_caught_up(self, timeout: float = STREAM_SECONDS) -> None:
         """Wait until everything in the input topic is dealt with and committed."""
         wait_until(lambda: group_lag(self.bootstrap_servers, self.group, self.input) == 0, timeout, "group lag is 0")
+
+
+class Backlog:
+    """Texts that always wait, however fast the workers are, until the block ends; ``keys`` are of all that were fed."""
+
+    def __init__(self, stream: Stream, texts: Sequence[str]) -> None:
+        """Feed these ``texts`` time and again."""
+        self.keys: set[bytes] = set()
+        self._stream = stream
+        self._texts = texts
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, name="backlog")
+
+    def __enter__(self) -> Self:
+        self._feed()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _keep_up(self) -> None:
+        while not self._end.wait(_LOOK_SECONDS):
+            if self._stream.output_count() + len(self._texts) > len(self.keys):
+                self._feed()
+
+    def _feed(self) -> None:
+        sent = self._stream.feed_texts(self._texts, prefix=f"t{len(self.keys)}")
+        self.keys.update(key for message in sent if (key := message.key()) is not None)
 
 
 class Gate:

@@ -13,7 +13,7 @@ from embedding_service.contract.settings import DEFAULT_MODEL
 from embedding_service.encoders.protocol import LoadedModel
 from kafka_broker import KafkaBroker
 from real_texts import long_tailed
-from service_fixtures import STREAM_SECONDS, Stream, make_stream
+from service_fixtures import STREAM_SECONDS, Backlog, Stream, make_stream
 from waiting import wait_until
 from worker_process import WorkerProcess
 
@@ -61,15 +61,13 @@ def test_a_query_gets_the_vector_that_its_text_has_on_the_output_topic(
 def test_queries_are_answered_while_a_backlog_flows_and_it_flows_on(
     stream: Stream, worker: Callable[..., WorkerProcess]
 ) -> None:
-    count = 400
-    stream.feed_texts(long_tailed(count))
     process = worker().wait_ready()
-    wait_until(lambda: stream.output_count() > 0, STREAM_SECONDS, "the backlog flows")
-    answered = 0
-    while stream.output_count() < count:
-        assert ask(process, ["a query"])[0].shape == (1, 384)
-        answered += 1
-    assert answered >= 3
+    with Backlog(stream, long_tailed(400)):
+        wait_until(lambda: stream.output_count() > 0, STREAM_SECONDS, "the backlog flows")
+        for _ in range(3):
+            before = stream.output_count()
+            assert ask(process, ["a query"])[0].shape == (1, 384)
+            wait_until(lambda before=before: stream.output_count() > before, STREAM_SECONDS, "it flows on")  # type: ignore[misc]
     stream.wait_caught_up()
     assert process.terminate() == 0
 
