@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs forget to export these
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
     ConfigResource,
     NewPartitions,
     ResourceType,
@@ -51,15 +49,6 @@ def config(bootstrap_servers: str, name: str) -> dict[str, Any]:
     with _admin(bootstrap_servers) as admin:
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
         return {key: entry.value for key, entry in future.result(TIMEOUT_SECONDS).items()}
-
-
-def alter(bootstrap_servers: str, name: str, changes: Mapping[str, str]) -> None:
-    """Change a topic's configuration, as somebody with Kafka's tools does."""
-    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in changes.items()]
-    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-    with _admin(bootstrap_servers) as admin:
-        for future in admin.incremental_alter_configs([resource]).values():
-            future.result(TIMEOUT_SECONDS)
 
 
 def grow(bootstrap_servers: str, name: str, partitions: int) -> None:

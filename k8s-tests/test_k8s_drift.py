@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kafka_state
-from kafka_helpers import create_topics, delete_topics
+from kafka_helpers import alter_topic, create_topics, delete_topics
 from system_fixtures import RESYNC_SECONDS, Object, Pipeline, Pipelines, System
 from waiting import wait_until
 
@@ -198,7 +198,7 @@ OTHERS = {"segment.ms": "600000"}
 
 def disturb(servers: str, name: str, changes: Mapping[str, str]) -> None:
     """Change a topic's configuration, and wait until the broker says so: its controller is first to know."""
-    kafka_state.alter(servers, name, {**changes, **OTHERS})
+    alter_topic(servers, name, {**changes, **OTHERS})
     wait_until(
         lambda: kafka_state.config(servers, name)["segment.ms"] == OTHERS["segment.ms"],
         kafka_state.TIMEOUT_SECONDS,

@@ -18,7 +18,14 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported without saying so
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported without saying so
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from waiting import wait_until
@@ -53,6 +60,15 @@ def create_topics(
             future.result(TIMEOUT_SECONDS)
         for name in names:
             _wait_for_leaders(admin, name, partitions)
+
+
+def alter_topic(bootstrap_servers: str, name: str, changes: Mapping[str, str]) -> None:
+    """Change a topic's configuration, as somebody with Kafka's tools does."""
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in changes.items()]
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    with _admin(bootstrap_servers) as admin:
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(TIMEOUT_SECONDS)
 
 
 def delete_topics(bootstrap_servers: str, names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from confluent_kafka import Producer
 from embedding_service.client_logs import ClientErrors, client_logger
 from embedding_service.connection_watch import ConnectionWatch, Reach
 from embedding_service.consumer import ConsumerLoop
-from embedding_service.contract.kafka import producer_config
+from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, producer_config
 from embedding_service.contract.settings import Settings
 from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
@@ -132,7 +132,7 @@ class Pipeline(threading.Thread):
             delivery.join()
 
     def _new_producer(self, partitions: Partitions) -> Producer:
-        config = producer_config(self._settings.kafka, partitions.max_batch_bytes)
+        config = producer_config(self._settings.kafka, partitions.max_batch_bytes or DEFAULT_BATCH_BYTES)
         statistics = {"statistics.interval.ms": _PRODUCER_STATISTICS_MS, "stats_cb": self._producer_reach.on_stats}
         return Producer(config | statistics | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
 
@@ -155,4 +155,5 @@ class Pipeline(threading.Thread):
             encoding=self._settings.output.encoding,
             include_text=self._settings.output.include_text,
             same_partitions=partitions.input == partitions.output,
+            max_batch_bytes=partitions.max_batch_bytes,
         )

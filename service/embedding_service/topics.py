@@ -46,7 +46,8 @@ class Partitions:
     input: int
     output: int
     # Bytes of a batch that neither the output nor the dead-letter topic refuses: brokers measure batches, not records.
-    max_batch_bytes: int = DEFAULT_BATCH_BYTES
+    # None where they can't be asked.
+    max_batch_bytes: int | None = None
 
 
 class TopicCheck:
@@ -121,7 +122,7 @@ class TopicCheck:
             if missing.reason is not TerminationReason.TOPIC_MISSING or not self._kafka.create_dead_letter_topic:
                 raise
             self._create_dead_letter_topic(inputs)
-        limit = DEFAULT_BATCH_BYTES
+        limit: int | None = None
         if self._administered():
             check_access(self._admin, self._kafka, reads_output=self._contract is not None, timeout=_REQUEST_SECONDS)
             limit = self._max_batch_bytes()
@@ -136,8 +137,8 @@ class TopicCheck:
         metadata = self._admin.list_topics(self._kafka.output_topic, timeout=_REQUEST_SECONDS)
         return metadata.controller_id in metadata.brokers
 
-    def _max_batch_bytes(self) -> int:
-        """The smallest limit of the topics that are written to; librdkafka's default where they can't be asked."""
+    def _max_batch_bytes(self) -> int | None:
+        """The smallest limit of the topics that are written to, and of a batch."""
         try:
             limits = [
                 self._max_message_bytes(topic) for topic in (self._kafka.output_topic, self._kafka.dead_letter_topic)
@@ -150,7 +151,7 @@ class TopicCheck:
             logger.warning(
                 "max.message.bytes of the output topics can't be read, expected the default: %s", error.args[0].str()
             )
-            return DEFAULT_BATCH_BYTES
+            return None
         return min(DEFAULT_BATCH_BYTES, *limits)
 
     def _max_message_bytes(self, topic: str) -> int:

@@ -12,10 +12,11 @@ import pytest
 from confluent_kafka import Message
 from kafka import KafkaProducer
 
+from embedding_service.contract.reasons import Termination, TerminationReason
 from embedding_service.encoders.protocol import Computed, LoadedModel, Tokenized
 from embedding_service.pipeline import Pipeline
-from kafka_helpers import Record, create_topics, produce, read_all
-from service_fixtures import Stream
+from kafka_helpers import Record, alter_topic, create_topics, produce, read_all
+from service_fixtures import STREAM_SECONDS, Stream
 from waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,23 @@ def test_a_topic_with_a_small_limit_refuses_no_record_because_of_the_batch_it_is
     start_pipeline(stream.settings(kafka={"output_topic": output, "dead_letter_topic": letters}))
     assert len({message.key() for message in read_all(stream.bootstrap_servers, output, count=300)}) == 300
     assert all(message.value() for message in read_all(stream.bootstrap_servers, letters, count=100))
+
+
+def test_a_limit_that_is_lowered_while_a_worker_runs_costs_a_restart_and_dead_letters_nothing(
+    stream: Stream, start_pipeline: Callable[..., Pipeline]
+) -> None:
+    running = start_pipeline()
+    alter_topic(stream.bootstrap_servers, stream.output, {"max.message.bytes": "20000"})
+    stream.feed_texts([f"text {number}" for number in range(300)])
+    wait_until(running.failure.occurred, STREAM_SECONDS, "the batches are taken")
+    error = running.failure.error
+    assert isinstance(error, Termination)
+    assert error.reason is TerminationReason.DELIVERY_FAILED
+    assert "its max.message.bytes was lowered while this worker ran" in error.message
+    start_pipeline()
+    stream.wait_caught_up()
+    assert {message.key() for message in stream.outputs()} == {f"t-{number}".encode() for number in range(300)}
+    assert stream.dead_letters() == []
 
 
 def test_a_null_value_without_a_key_does_not_stop_the_stream_into_a_compacted_topic(

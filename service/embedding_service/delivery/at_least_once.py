@@ -29,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 # Each message's callback tells that it was given up; nothing of it waits for a broker.
 _PURGE_SECONDS = 30.0
+# What a record takes in a batch besides its own bytes is far less than the rest.
+_SURELY = 0.9
+_LOWERED = (
+    "topic '{}': refuses batches with a record of {} bytes; its max.message.bytes was lowered while this worker ran, "
+    "which reads it when it starts"
+)
 
 OnDelivered = Callable[[Sequence[Outcome]], None]
 
@@ -71,6 +77,8 @@ class AtLeastOnce:
         if abandonments == self._abandonments:
             return []
         self._abandonments = abandonments
+        # What has been acknowledged meanwhile is none of it.
+        self._serve(self._producer.poll, 0)
         if not len(self._producer):
             return []
         logger.warning("outputs of partitions that are gone are given up: %d unacknowledged", len(self._producer))
@@ -152,22 +160,33 @@ class AtLeastOnce:
         if error.code() == KafkaError._PURGE_QUEUE or error.code() == KafkaError._PURGE_INFLIGHT:
             self._purged.append(outcome)
             return
-        smaller = self._smaller(outcome, letter) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
+        if self._failure is not None:
+            return
+        # Written a second time where it wasn't kept.
+        record = letter or to_record(outcome, self._target, time.time())[1]
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._fits(record):
+            self._failure = Termination(TerminationReason.DELIVERY_FAILED, _LOWERED.format(record.topic, record.size))
+            return
+        smaller = self._smaller(outcome, record) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
         if smaller is not None:
             self._produce(*smaller)
-        elif self._failure is None:
-            self._failure = _termination(error, self._target.output_topic if letter is None else letter.topic)
+        else:
+            self._failure = _termination(error, record.topic)
 
-    def _smaller(self, outcome: Outcome, letter: OutputRecord | None) -> tuple[Outcome, OutputRecord] | None:
+    def _fits(self, record: OutputRecord) -> bool:
+        """Whether it would have been taken when the topics were asked. A batch is refused whole."""
+        limit = self._target.max_batch_bytes
+        return limit is not None and record.size < _SURELY * limit
+
+    def _smaller(self, outcome: Outcome, record: OutputRecord) -> tuple[Outcome, OutputRecord] | None:
         """What is produced in place of a record that was too large; ``None`` where nothing smaller says anything."""
-        if letter is None or not isinstance(outcome, Rejection):
-            # Written a second time, to tell its size.
-            rejection = too_large(outcome, to_record(outcome, self._target, time.time())[1].size)
+        if not isinstance(outcome, Rejection):
+            rejection = too_large(outcome, record.size)
             return rejection, dead_letter(rejection, self._target)
-        smaller = smaller_dead_letter(letter)
+        smaller = smaller_dead_letter(record)
         if smaller is None:
             return None
-        logger.warning("%s can't take a dead letter whole: %s", letter.topic, outcome.message)
+        logger.warning("%s can't take a dead letter whole: %s", record.topic, outcome.message)
         return outcome, smaller
 
 

@@ -38,7 +38,11 @@ class OutputRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where outputs go and what they say. ``same_partitions``: input and output topic have as many partitions."""
+    """Where outputs go and what they say.
+
+    ``same_partitions``: input and output topic have as many partitions. ``max_batch_bytes``: what both topics took when
+    they were asked; ``None`` where they couldn't be.
+    """
 
     output_topic: str
     dead_letter_topic: str
@@ -47,6 +51,7 @@ class Target:
     encoding: Encoding
     include_text: bool
     same_partitions: bool
+    max_batch_bytes: int | None = None
 
 
 def to_record(outcome: Outcome, target: Target, now: float) -> tuple[Outcome, OutputRecord]:
