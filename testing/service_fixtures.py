@@ -106,7 +106,7 @@ class Stream:
 
 
 class Backlog:
-    """Texts that always wait, however fast the workers are, until the block ends; ``keys`` are of all that were fed."""
+    """Texts that go on coming, faster than workers embed them, until the block ends; ``keys`` are of all of them."""
 
     def __init__(self, stream: Stream, texts: Sequence[str]) -> None:
         """Feed these ``texts`` time and again."""

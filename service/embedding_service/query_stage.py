@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from embedding_service.batching import pack
 from embedding_service.contract.reasons import Termination, TerminationReason
@@ -90,7 +91,7 @@ class QueryStage(threading.Thread):
         return request.future
 
     def busy_seconds(self) -> float:
-        """For how long it has been at one round."""
+        """For how long it has been at one batch."""
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
@@ -103,14 +104,12 @@ class QueryStage(threading.Thread):
     def run(self) -> None:
         """Until closed."""
         while chosen := self._take():
-            self._began = time.monotonic()
             try:
                 self._embed(chosen)
             except Exception:  # whatever it is, those who wait must be told, and the next ones served
                 logger.exception("queries failed")
                 for request, _ in chosen:
                     request.fail(Refusal.of_server(500, "this worker has failed; its log says why", "internal_error"))
-            self._began = None
         with self._changed:
             for request in self._requests:
                 request.fail(_closing())
@@ -148,7 +147,7 @@ class QueryStage(threading.Thread):
             texts = self._encoder.tokenize([request.texts[index] for request, index in slots])
         except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything at a text; the text is isolated
             if len(slots) == 1:
-                self._blame(slots[0], error)
+                self._blame(slots[0], _Failed.by(error))
                 return []
             return [pair for slot in slots for pair in self._tokenize([slot])]
         return list(zip(slots, texts, strict=True))
@@ -166,28 +165,29 @@ class QueryStage(threading.Thread):
 
     def _submit(self, batch: list[tuple[_Slot, Tokenized]]) -> None:
         """One batch through the model; in halves where that fails, be it for a text or for memory."""
+        self._began = time.monotonic()
         try:
             vectors = self._encoder.submit([text for _, text in batch]).result()
         except Exception as error:  # noqa: BLE001 - as in _tokenize
-            vectors = None
-            self._failed(batch, error)
-        # Not within the handler: as long as the error is at hand, so is the memory of what has failed.
-        if vectors is not None:
+            failed = _Failed.by(error)
+        else:
             self._give(batch, vectors)
-        elif len(batch) > 1:
-            half = len(batch) // 2
-            self._submit(batch[:half])
-            self._submit(batch[half:])
-
-    def _failed(self, batch: list[tuple[_Slot, Tokenized]], error: Exception) -> None:
+            return
+        finally:
+            self._began = None
+        # Not within the handler: as long as the error is at hand, so is the memory of what has failed.
         if len(batch) == 1:
-            self._blame(batch[0][0], error)
-        elif isinstance(error, EncoderOutOfMemory):
-            tokens = max(text.length for _, text in batch) * len(batch)
-            self._max_batch_tokens = min(self._max_batch_tokens, max(1, tokens // 2))
-            # Its words alone: a handler may keep what it is given.
-            told = str(error)
-            logger.warning("out of memory: queries in batches of at most %d tokens: %s", self._max_batch_tokens, told)
+            self._blame(batch[0][0], failed)
+            return
+        if failed.for_memory:
+            self._shrink(max(text.length for _, text in batch) * len(batch), failed)
+        half = len(batch) // 2
+        self._submit(batch[:half])
+        self._submit(batch[half:])
+
+    def _shrink(self, tokens: int, failed: "_Failed") -> None:
+        self._max_batch_tokens = min(self._max_batch_tokens, max(1, tokens // 2))
+        logger.warning("out of memory: queries in batches of %d tokens at most: %s", self._max_batch_tokens, failed)
 
     def _give(self, batch: list[tuple[_Slot, Tokenized]], vectors: Matrix) -> None:
         finite = all_finite(vectors)
@@ -197,24 +197,40 @@ class QueryStage(threading.Thread):
             else:
                 request.fail(_bad_text(request, index, "the model's vector of it isn't finite", "vector_not_finite"))
 
-    def _blame(self, slot: _Slot, error: Exception) -> None:
+    def _blame(self, slot: _Slot, failed: "_Failed") -> None:
         """Tell a text that can't be taken from a model that can't take any."""
         request, index = slot
-        if isinstance(error, EncoderOutOfMemory):
-            logger.warning("a query of one text doesn't fit into memory: %s", error)
+        if failed.for_memory:
+            logger.warning("a query of one text doesn't fit into memory: %s", failed)
             request.fail(Refusal.of_server(503, "the text doesn't fit into this worker's memory", "out_of_memory"))
             return
         try:
             self._encoder.submit(self._harmless).result()
             self._encoder.tokenize(["warm-up"])
-        except Exception as again:
+        except EncoderOutOfMemory:
+            # Others have it for the moment.
+            request.fail(Refusal.of_server(503, "this worker's memory is used up", "out_of_memory"))
+        except Exception as error:
             logger.exception("the model fails at every text")
-            request.fail(Refusal.of_server(500, "the model fails at every text", "model_failed"))
-            told = f"the model fails at every text: {type(again).__name__}: {again}"
+            told = f"the model fails at every text: {_Failed.by(error)}"
             self._failure.set(Termination(TerminationReason.CRASHED, told))
-            return
-        cause = f"{type(error).__name__}: {error}"[:500]
-        request.fail(_bad_text(request, index, f"the model can't take it: {cause}", "encoding_failed"))
+            request.fail(Refusal.of_server(500, "the model fails at every text", "model_failed"))
+        else:
+            request.fail(_bad_text(request, index, f"the model can't take it: {failed}", "encoding_failed"))
+
+
+class _Failed(NamedTuple):
+    """What is kept of an error."""
+
+    told: str
+    for_memory: bool
+
+    @classmethod
+    def by(cls, error: Exception) -> "_Failed":
+        return cls(f"{type(error).__name__}: {error}"[:500], isinstance(error, EncoderOutOfMemory))
+
+    def __str__(self) -> str:
+        return self.told
 
 
 def overload(why: str) -> Refusal:

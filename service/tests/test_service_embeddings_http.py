@@ -153,7 +153,7 @@ def test_livez_fails_where_a_query_hangs_in_the_model_and_recovers_with_it(
         finally:
             encoder.open.set()
         assert asked.result()[0] == 200
-    assert service.worker.live()
+    wait_until(service.worker.live, SECONDS, "it isn't live again")
 
 
 def test_a_token_guards_it(serve: Callable[..., Service]) -> None:

@@ -166,9 +166,9 @@ def test_what_a_revoked_partition_leaves_in_the_producer_stays_in_flight_until_i
 
 
 def test_an_offset_that_goes_back_is_an_error_and_nothing_of_the_topic_before_is_committed() -> None:
-    offsets = tracker()
-    offsets.track([record(6), record(7)])
-    offsets.done([record(6)])
+    offsets = tracker(0, 1)
+    offsets.track([record(6), record(7), record(6, 1)])
+    offsets.done([record(6), record(6, 1)])
     with pytest.raises(ValueError, match="went back to offset 7"):
         offsets.track([record(7)])
     assert offsets.to_commit() == {}

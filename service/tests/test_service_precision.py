@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,10 +34,13 @@ from embedding_service.encoders import loading, processors, selection, trial
 from embedding_service.encoders.choice import LEAST_COSINE
 from embedding_service.encoders.protocol import Computed, Encoder, LoadedModel, Matrix, Tokenized
 from embedding_service.encoders.pytorch import least_cosine
+from machine import resident_kib
 from tiny_models import bert_mean
 from waiting import wait_until
 
 pytestmark = pytest.mark.slow
+
+SHAPES = [(length, size) for length in range(28, 4, -1) for size in range(30, 0, -1)]
 
 
 @pytest.fixture(autouse=True)
@@ -294,6 +299,18 @@ def test_batches_come_back_as_they_were_given_however_many_are_under_way(model: 
     under_way = [model.encoder.submit([text]) for text in tokenized]
     together = np.concatenate([computation.result() for computation in reversed(under_way)])[::-1]
     assert least_cosine(together, alone) >= FULL_COSINE
+
+
+def test_batches_of_ever_new_shapes_leave_little_in_memory(model: LoadedModel) -> None:
+    batches = (
+        [Tokenized("", np.full(length, 3, dtype=np.int32), length, truncated=False)] * size for length, size in SHAPES
+    )
+    running = deque(model.encoder.submit(batch) for batch in islice(batches, 400))
+    before = resident_kib(os.getpid())
+    for batch in batches:
+        running.append(model.encoder.submit(batch))
+        running.popleft().result()
+    assert resident_kib(os.getpid()) - before < 50 * 1024
 
 
 @dataclass

@@ -188,23 +188,30 @@ def test_one_text_that_does_not_fit_into_memory_is_the_workers_fault(start: Call
     assert (found.status, found.code, found.kind) == (503, "out_of_memory", "server_error")
 
 
-def test_a_model_that_fails_at_every_text_is_the_workers_fault_and_may_recover(
+def test_a_model_that_fails_at_every_text_is_the_workers_fault_and_told(
     start: Callable[..., QueryStage],
 ) -> None:
-    broken = threading.Event()
-    broken.set()
-
     def fault(_texts: Sequence[str]) -> None:
-        if broken.is_set():
-            raise RuntimeError("CUDA error: device-side assert")
+        raise RuntimeError("CUDA error: device-side assert")
 
     failure = Failure()
     stage = start(WordEncoder(fault), failure=failure)
     found = refused(stage.ask(["a", "b"]))
     assert (found.status, found.code, found.kind) == (500, "model_failed", "server_error")
     assert str(failure.error) == "Crashed: the model fails at every text: RuntimeError: CUDA error: device-side assert"
-    broken.clear()
-    assert vectors(stage.ask(["a"])) == [[1, ord("a")]]
+
+
+def test_a_text_that_fails_while_memory_is_short_for_any_ends_nothing(start: Callable[..., QueryStage]) -> None:
+    def fault(texts: Sequence[str]) -> None:
+        if texts == ["bad"]:
+            raise ValueError("this text")
+        if texts == ["warm-up"]:
+            raise EncoderOutOfMemory("out of memory")
+
+    failure = Failure()
+    found = refused(start(WordEncoder(fault), failure=failure).ask(["bad"]))
+    assert (found.status, found.code) == (503, "out_of_memory")
+    assert failure.error is None
 
 
 def test_more_texts_than_may_wait_are_refused_at_once_and_taken_later(start: Callable[..., QueryStage]) -> None:

@@ -148,7 +148,7 @@ def stop_with_one_to_commit(stub: RebalancingConsumer, monkeypatch: pytest.Monke
     offsets, inbox, stop = OffsetTracker(), Inbox(), threading.Event()
     loop = ConsumerLoop(SETTINGS, offsets, inbox, Metrics(), Failure())
     monkeypatch.setattr(loop, "_drain_seconds", 3600)
-    running = threading.Thread(target=loop.run, args=[stop])
+    running = threading.Thread(target=loop.run, args=[stop], daemon=True)
     running.start()
     waiting = inbox.take_unprepared(1, 10)
     records = [item.parsed.record for item in waiting]

@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 # Each message's callback tells that it was given up; nothing of it waits for a broker.
 _PURGE_SECONDS = 30.0
-# What a record takes in a batch besides its own bytes is far less than the rest.
-_SURELY = 0.9
 _LOWERED = (
     "topic '{}': refuses batches with a record of {} bytes; its max.message.bytes was lowered while this worker ran, "
     "which reads it when it starts"
@@ -64,6 +62,7 @@ class AtLeastOnce:
 
     def flush(self, timeout: float) -> None:
         """See ``Delivery``."""
+        # Nothing may come from the model for a long time.
         if self._offsets.abandonments() != self._abandonments:
             self.deliver([])
         self._serve(self._producer.flush, timeout)
@@ -81,11 +80,11 @@ class AtLeastOnce:
         self._serve(self._producer.poll, 0)
         if not len(self._producer):
             return []
-        logger.warning("outputs of partitions that are gone are given up: %d unacknowledged", len(self._producer))
+        logger.warning("partitions have gone before all was acknowledged: what the producer has of them is given up")
         self._producer.purge()
-        if self._producer.flush(_PURGE_SECONDS):
+        self._serve(self._producer.flush, _PURGE_SECONDS)
+        if len(self._producer):
             raise Termination(TerminationReason.CRASHED, "the Kafka client doesn't give up what it was told to")
-        self._settle()
         self._producer = self._new_producer()
         purged, self._purged = self._purged, []
         return sorted(purged, key=lambda outcome: (outcome.record.partition, outcome.record.offset))
@@ -176,7 +175,7 @@ class AtLeastOnce:
     def _fits(self, record: OutputRecord) -> bool:
         """Whether it would have been taken when the topics were asked. A batch is refused whole."""
         limit = self._target.max_batch_bytes
-        return limit is not None and record.size < _SURELY * limit
+        return limit is not None and record.batch_bytes <= limit
 
     def _smaller(self, outcome: Outcome, record: OutputRecord) -> tuple[Outcome, OutputRecord] | None:
         """What is produced in place of a record that was too large; ``None`` where nothing smaller says anything."""

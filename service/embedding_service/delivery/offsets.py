@@ -87,8 +87,8 @@ class OffsetTracker:
 
     def _track(self, state: _Partition, record: InputRecord) -> None:
         if state.pending and record.offset < state.pending[-1].next:
-            # The topic was made again. What is due is an offset of the one before, and would skip records of this one.
-            self._partitions.pop(record.partition)
+            # The topic was made again. What is due are offsets of the one before, and would skip records of this one.
+            self._partitions.clear()
             raise ValueError(f"partition {record.partition} went back to offset {record.offset}")
         entry = _Pending(record.offset + 1, record.size)
         if state.first is None:

@@ -35,6 +35,11 @@ class OutputRecord(NamedTuple):
         """Bytes of key, value and headers."""
         return record_size(self.key, self.value, self.headers)
 
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes, at most, of a batch of this record alone: Kafka's format adds 61, and the lengths of all parts."""
+        return self.size + 100 + 10 * len(self.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
