@@ -340,7 +340,9 @@ def test_a_password_that_is_changed_under_a_running_worker_is_told_and_waited_ou
     allow(servers, secured.user, secured.acls("Workers"))
     pipeline = run(secured)
     set_password(servers, secured.user, "another")
-    # Who is connected stays so; a restart makes all connect anew.
+    # Who is connected stays so; a restart makes all connect anew. At once: one that ends in good order may tell its
+    # clients of no broker, which then have nobody to ask (see connection_watch).
+    private_secured_kafka.kill()
     private_secured_kafka.restart()
     says = "consumer: .*: the broker doesn't accept this SASL user name or its password"
     wait_until(lambda: re.search(says, caplog.text), STREAM_SECONDS, "the refusal is logged")
