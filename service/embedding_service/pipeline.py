@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from functools import partial
 
 from confluent_kafka import Producer
 
@@ -9,7 +10,7 @@ from embedding_service.client_logs import ClientErrors, client_logger
 from embedding_service.connection_watch import ConnectionWatch, Reach
 from embedding_service.consumer import ConsumerLoop
 from embedding_service.contract.kafka import DEFAULT_BATCH_BYTES, producer_config
-from embedding_service.contract.settings import Settings
+from embedding_service.contract.settings import KafkaSettings, Settings
 from embedding_service.contract.stats import State
 from embedding_service.delivery.at_least_once import AtLeastOnce
 from embedding_service.delivery.offsets import OffsetTracker
@@ -110,7 +111,7 @@ class Pipeline(threading.Thread):
         )
         model = ModelStage(inbox, outbox, self._model, self._settings.engine, self.metrics, self.failure)
         at_least_once = AtLeastOnce(
-            lambda: self._new_producer(partitions),
+            partial(_new_producer, self._settings.kafka, self._producer_reach, partitions),
             self._output_target(partitions),
             self._offsets,
             self.metrics.delivered,
@@ -130,11 +131,6 @@ class Pipeline(threading.Thread):
             model.join()
             delivery.close()
             delivery.join()
-
-    def _new_producer(self, partitions: Partitions) -> Producer:
-        config = producer_config(self._settings.kafka, partitions.max_batch_bytes or DEFAULT_BATCH_BYTES)
-        statistics = {"statistics.interval.ms": _PRODUCER_STATISTICS_MS, "stats_cb": self._producer_reach.on_stats}
-        return Producer(config | statistics | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())
 
     def _lost(self, delivery: Delivery) -> str | None:
         """The client that needs a broker and has none."""
@@ -157,3 +153,10 @@ class Pipeline(threading.Thread):
             same_partitions=partitions.input == partitions.output,
             max_batch_bytes=partitions.max_batch_bytes,
         )
+
+
+# Not of the run: a producer that a run and its delivery hold in a circle would outlive them.
+def _new_producer(kafka: KafkaSettings, reach: Reach, partitions: Partitions) -> Producer:
+    config = producer_config(kafka, partitions.max_batch_bytes or DEFAULT_BATCH_BYTES)
+    statistics = {"statistics.interval.ms": _PRODUCER_STATISTICS_MS, "stats_cb": reach.on_stats}
+    return Producer(config | statistics | {"error_cb": ClientErrors("producer", logger)}, logger=client_logger())

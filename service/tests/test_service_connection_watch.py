@@ -100,7 +100,7 @@ def test_a_producer_without_a_broker_is_lost_where_it_has_something_to_send_and_
     settings = Settings.model_validate({"kafka": kafka})
     run = Pipeline(settings, cast("LoadedModel", None), Metrics())
     run._loop = ConsumerLoop(settings, OffsetTracker(), Inbox(), Metrics(), Failure())
-    producer = run._new_producer(Partitions(1, 1))
+    producer = pipeline._new_producer(settings.kafka, run._producer_reach, Partitions(1, 1))
     delivery = AtLeastOnce(lambda: producer, cast("Target", None), OffsetTracker(), lambda _: None)
 
     def lost_with_nothing_to_send() -> bool:

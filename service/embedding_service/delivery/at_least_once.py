@@ -23,7 +23,7 @@ from embedding_service.delivery.output import (
     to_record,
     too_large,
 )
-from embedding_service.records import InputRecord, Outcome, Rejection
+from embedding_service.records import Outcome, Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -91,18 +91,12 @@ class AtLeastOnce:
 
     def _current(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Those of partitions that are still ours; the rest has been dealt with."""
-        assignments = self._offsets.assignments()
-        ours: list[Outcome] = []
-        gone: list[InputRecord] = []
-        for outcome in outcomes:
-            record = outcome.record
-            if assignments.get(record.partition) == record.assignment:
-                ours.append(outcome)
-            else:
-                gone.append(record)
-        if gone:
-            self._offsets.done(gone)
-        return ours
+        ours = {*self._offsets.assignments().items()}
+        gone = [record for one in outcomes if ((record := one.record).partition, record.assignment) not in ours]
+        if not gone:
+            return outcomes
+        self._offsets.done(gone)
+        return [one for one in outcomes if (one.record.partition, one.record.assignment) in ours]
 
     def _serve(self, call: Callable[[float], int], timeout: float) -> None:
         try:
