@@ -98,6 +98,7 @@ def test_five_sigkills_lose_nothing_and_double_at_most_what_was_in_flight(
             process.kill()
             ends.append(end_offsets(stream.bootstrap_servers, stream.output))
             seen.append(sum(ends[-1].values()))
+            assert len({message.key() for message in stream.outputs()}) < len(backlog.keys), "killed in mid-stream"
     worker("last", engine={"max_in_flight": max_in_flight})
     stream.wait_caught_up(DEADLINE_SECONDS)
 
@@ -139,7 +140,9 @@ def test_a_worker_that_joins_and_another_that_leaves_lose_nothing(
         wait_for_outputs(stream, 1)
         assert second.request("/start", method="POST")[0] == 200
         wait_until(lambda: second.stats()["embeddings_generated"] > 0, DEADLINE_SECONDS, "the second one works")
+        assert stream.output_count() < len(backlog.keys), "joined in mid-stream"
         assert first.terminate() == 0
+        assert stream.output_count() < len(backlog.keys), "left in mid-stream"
     stream.wait_caught_up(DEADLINE_SECONDS)
 
     counts = Counter(message.key() for message in stream.outputs())

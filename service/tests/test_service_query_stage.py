@@ -191,14 +191,21 @@ def test_one_text_that_does_not_fit_into_memory_is_the_workers_fault(start: Call
 def test_a_model_that_fails_at_every_text_is_the_workers_fault_and_told(
     start: Callable[..., QueryStage],
 ) -> None:
+    broken = threading.Event()
+    broken.set()
+
     def fault(_texts: Sequence[str]) -> None:
-        raise RuntimeError("CUDA error: device-side assert")
+        if broken.is_set():
+            raise RuntimeError("CUDA error: device-side assert")
 
     failure = Failure()
     stage = start(WordEncoder(fault), failure=failure)
     found = refused(stage.ask(["a", "b"]))
     assert (found.status, found.code, found.kind) == (500, "model_failed", "server_error")
     assert str(failure.error) == "Crashed: the model fails at every text: RuntimeError: CUDA error: device-side assert"
+    # Whoever asks before the worker has ended is answered all the same.
+    broken.clear()
+    assert vectors(stage.ask(["a"])) == [[1, ord("a")]]
 
 
 def test_a_text_that_fails_while_memory_is_short_for_any_ends_nothing(start: Callable[..., QueryStage]) -> None:

@@ -157,11 +157,11 @@ class AtLeastOnce:
             return
         # Written a second time where it wasn't kept.
         record = letter or to_record(outcome, self._target, time.time())[1]
-        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._fits(record):
+        if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            self._failure = _termination(error, record.topic)
+        elif self._fits(record):
             self._failure = Termination(TerminationReason.DELIVERY_FAILED, _LOWERED.format(record.topic, record.size))
-            return
-        smaller = self._smaller(outcome, record) if error.code() == KafkaError.MSG_SIZE_TOO_LARGE else None
-        if smaller is not None:
+        elif smaller := self._smaller(outcome, record):
             self._produce(*smaller)
         else:
             self._failure = _termination(error, record.topic)
